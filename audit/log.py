@@ -1,0 +1,104 @@
+"""The log of decisions: a request's rows are recorded in one transaction, and read back with every digest checked."""
+
+import json
+import re
+import threading
+import time
+from datetime import UTC, datetime
+from typing import Any
+
+import sqlalchemy as sa
+from sqlalchemy.exc import SQLAlchemyError
+
+from .decision import Decision, restore
+from .draft import DecisionDraft
+from .entry import Entry, compose
+from .errors import CommitFailed, CorruptDecision, InvalidDraft, ReadFailed, UnknownDecision
+from .tables import decision, payload
+from .tensors import Payload
+from .ulid import new_ulid
+
+WELL_FORMED = re.compile(r"[0-9A-Z]{26}\.[0-9]{1,9}")
+
+
+class AuditLog:
+    """Decisions in a migrated database; one log may be shared by any number of threads."""
+
+    def __init__(self, engine: sa.Engine) -> None:
+        self._engine = engine
+        # Writers take turns here: waiting in the database means polling its lock, and the unlucky time out.
+        self._turn = threading.Lock()
+
+    def record(self, draft: DecisionDraft) -> list[str]:
+        """Record every row of a request and return their ids, `<ulid>.<row>`; committed when this returns.
+
+        Raises InvalidDraft (nothing was written) or CommitFailed (the transaction was rolled back).
+        """
+        if not draft.rows:
+            raise InvalidDraft("rows", "no row", "at least one")
+        ulid, answered_at = new_ulid(), datetime.now(UTC)
+        duration_ns = time.monotonic_ns() - draft.received_ns
+        entries = [compose(draft, row, ulid, answered_at, duration_ns) for row in range(len(draft.rows))]
+        payloads = [_payload_row(entry, item) for entry in entries for item in entry.payloads]
+        try:
+            with self._turn, self._engine.begin() as connection:
+                connection.execute(sa.insert(decision), [_decision_row(entry) for entry in entries])
+                if payloads:
+                    connection.execute(sa.insert(payload), payloads)
+        except (SQLAlchemyError, OverflowError) as error:
+            reason = getattr(error, "orig", None) or error
+            raise CommitFailed(f"request {ulid} could not be recorded: {reason}") from error
+        return [entry.id for entry in entries]
+
+    def get(self, decision_id: str) -> Decision:
+        """The decision of this id, its digests recomputed.
+
+        Raises UnknownDecision, CorruptDecision naming each difference, or ReadFailed.
+        """
+        content, digest, payloads = self._read(decision_id)
+        return restore(decision_id, content, digest, payloads)
+
+    def count(self) -> int:
+        """How many decisions are recorded."""
+        try:
+            with self._engine.begin() as connection:
+                return connection.scalar(sa.select(sa.func.count()).select_from(decision)) or 0
+        except SQLAlchemyError as error:
+            raise ReadFailed(f"the decisions could not be counted: {error}") from error
+
+    def _read(self, decision_id: str) -> tuple[bytes, str, list[Payload]]:
+        if not WELL_FORMED.fullmatch(decision_id):
+            raise UnknownDecision(decision_id)
+        head = sa.select(decision.c.entry, decision.c.digest).where(decision.c.id == decision_id)
+        body = sa.select(payload).where(payload.c.decision_id == decision_id).order_by(payload.c.role, payload.c.name)
+        try:
+            with self._engine.begin() as connection:
+                found = connection.execute(head).one_or_none()
+                if found is None:
+                    raise UnknownDecision(decision_id)
+                payloads = [_payload(dict(row)) for row in connection.execute(body).mappings()]
+                return bytes(found.entry), found.digest, payloads
+        except (TypeError, ValueError) as error:
+            raise CorruptDecision(decision_id, [f"a stored column is not of its type ({error})"]) from error
+        except SQLAlchemyError as error:
+            raise ReadFailed(f"decision '{decision_id}' could not be read: {error}") from error
+
+
+def _decision_row(entry: Entry) -> dict[str, Any]:
+    return {"id": entry.id, "entry": entry.content, "digest": entry.digest}
+
+
+def _payload_row(entry: Entry, item: Payload) -> dict[str, Any]:
+    return {
+        "decision_id": entry.id,
+        "role": item.role,
+        "name": item.name,
+        "dtype": item.dtype,
+        "shape": json.dumps(item.shape),
+        "content": item.content,
+    }
+
+
+def _payload(row: dict[str, Any]) -> Payload:
+    shape = tuple(json.loads(row["shape"]))
+    return Payload(row["role"], row["name"], row["dtype"], shape, bytes(row["content"]))
