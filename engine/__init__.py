@@ -1,1 +1,43 @@
-"""The engine room."""
+"""The engine: runs programs, and knows nothing of what they mean.
+
+An artifact (a served model, a compiled explanation) and its arrays come in, its outputs go out. On the way, requests of
+all threads for the same graph share runs, predictions go before explanations, the queue is bounded, expired work never
+runs, and a request at fault fails alone. Only this room knows ONNX Runtime.
+"""
+
+from .counters import ArtifactStatistics, BatchDuration, Duration, EngineStatistics
+from .errors import (
+    DeadlineExceeded,
+    EngineClosed,
+    EngineError,
+    InvalidFeeds,
+    InvalidSettings,
+    LoadFailed,
+    QueueFull,
+    RunFailed,
+)
+from .in_process import InProcessEngine
+from .protocol import Artifact, Engine, EngineInfo, Kind, Lane, RunResult, StoredModel
+
+__all__ = [
+    "Artifact",
+    "ArtifactStatistics",
+    "BatchDuration",
+    "DeadlineExceeded",
+    "Duration",
+    "Engine",
+    "EngineClosed",
+    "EngineError",
+    "EngineInfo",
+    "EngineStatistics",
+    "InProcessEngine",
+    "InvalidFeeds",
+    "InvalidSettings",
+    "Kind",
+    "Lane",
+    "LoadFailed",
+    "QueueFull",
+    "RunFailed",
+    "RunResult",
+    "StoredModel",
+]

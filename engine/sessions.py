@@ -1,0 +1,165 @@
+"""The edge to ONNX Runtime: the only file that imports it.
+
+Bytes of a graph come in, a `Session` goes out: it knows the type of every input and output and runs named arrays.
+Foreign exceptions become `LoadFailed` and `RunFailed` here and nowhere else.
+"""
+
+from __future__ import annotations
+
+import logging
+import os
+import re
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from .errors import InvalidSettings, LoadFailed, RunFailed
+from .protocol import Array, Artifact
+
+if TYPE_CHECKING:
+    import onnxruntime
+
+log = logging.getLogger("glasshouse.engine")
+
+RUNTIME = "onnxruntime"
+PROVIDERS = {"cpu": "CPUExecutionProvider", "cuda": "CUDAExecutionProvider"}
+_SEVERITY_ERROR = 3
+_NOISE = re.compile(r"\[ONNXRuntimeError\] : \d+ : [A-Z_]+ : ")
+_MESSAGE_LENGTH = 500
+
+_NUMPY_NAMES = {"float": "float32", "double": "float64", "string": "object"}
+_SAME_NAMES = ("float16", "bool", *(f"{sign}int{bits}" for sign in ("", "u") for bits in (8, 16, 32, 64)))
+_DTYPES: dict[str, np.dtype[Any]] = {
+    f"tensor({name})": np.dtype(numpy_name)
+    for name, numpy_name in {**_NUMPY_NAMES, **{name: name for name in _SAME_NAMES}}.items()
+}
+
+
+@dataclass(frozen=True)
+class TensorType:
+    """An input or output as the graph declares it; a dimension is a number, or a name (or None) where it is free."""
+
+    dtype: np.dtype[Any]
+    shape: tuple[int | str | None, ...]
+
+    def __str__(self) -> str:
+        """For messages: `float32 [N, 30]`."""
+        name = "string" if self.dtype == np.object_ else self.dtype.name
+        return f"{name} [{', '.join('?' if size is None else str(size) for size in self.shape)}]"
+
+
+class Session:
+    """One artifact, ready to run. Safe to call from many threads."""
+
+    def __init__(self, digest: str, session: onnxruntime.InferenceSession) -> None:
+        self.digest = digest
+        self.inputs = {value.name: _tensor_type("input", value) for value in session.get_inputs()}
+        self.outputs = {value.name: _tensor_type("output", value) for value in session.get_outputs()}
+        self.providers: tuple[str, ...] = tuple(session.get_providers())
+        self._session = session
+
+    def run(self, outputs: Sequence[str], feeds: Mapping[str, Array]) -> list[Array]:
+        """The named outputs, in the order asked for. Raises `RunFailed` whatever the runtime's reason."""
+        try:
+            results: list[Array] = self._session.run(list(outputs), dict(feeds))
+        except Exception as error:
+            raise RunFailed(f"the run of {self.digest[:12]} failed: {_message(error)}") from error
+        return results
+
+
+class Runtime:
+    """How sessions are made: devices in order of preference, threads per run."""
+
+    def __init__(self, providers: Sequence[str], threads: int | None) -> None:
+        if not providers:
+            raise InvalidSettings(f"providers: came none, expected at least one of {', '.join(PROVIDERS)}")
+        for name in providers:
+            if name not in PROVIDERS:
+                raise InvalidSettings(f"providers: came {name!r}, expected some of {', '.join(PROVIDERS)}")
+        if threads is not None and threads < 1:
+            raise InvalidSettings(f"threads: came {threads}, expected 1 or more")
+        import onnxruntime
+
+        self.threads = threads or len(os.sched_getaffinity(0))
+        self.version: str = onnxruntime.__version__
+        self.providers = _available(providers)
+
+    def open(self, artifact: Artifact) -> Session:
+        """A session of the artifact. Raises `LoadFailed`, naming the digest and the cause."""
+        import onnxruntime
+
+        payload = artifact.serialize()
+        try:
+            raw = onnxruntime.InferenceSession(payload, self._options(), providers=list(self.providers))
+        except Exception as error:
+            raise LoadFailed(f"the runtime refused {artifact.digest[:12]}: {_message(error)}") from error
+        session = Session(artifact.digest, raw)
+        _check_names(artifact, session)
+        if session.providers[0] != self.providers[0]:
+            log.warning("%s runs on %s, not on %s", artifact.digest[:12], session.providers[0], self.providers[0])
+        return session
+
+    def _options(self) -> onnxruntime.SessionOptions:
+        import onnxruntime
+
+        options = onnxruntime.SessionOptions()
+        options.intra_op_num_threads = self.threads
+        options.inter_op_num_threads = 1
+        options.execution_mode = onnxruntime.ExecutionMode.ORT_SEQUENTIAL
+        options.graph_optimization_level = onnxruntime.GraphOptimizationLevel.ORT_ENABLE_ALL
+        options.use_deterministic_compute = True
+        options.log_severity_level = _SEVERITY_ERROR
+        # Idle threads that spin would take the cores from the HTTP side.
+        options.add_session_config_entry("session.intra_op.allow_spinning", "0")
+        return options
+
+
+def _available(wanted: Sequence[str]) -> tuple[str, ...]:
+    """The runtime's names of the wanted devices that this machine has, the processor last."""
+    import onnxruntime
+
+    if "cuda" in wanted:
+        try:
+            onnxruntime.preload_dlls()
+        except Exception as error:
+            log.warning("CUDA libraries could not be loaded: %s", _message(error))
+    present = set(onnxruntime.get_available_providers())
+    chosen: list[str] = []
+    for name in dict.fromkeys([*wanted, "cpu"]):
+        if PROVIDERS[name] in present:
+            chosen.append(PROVIDERS[name])
+        else:
+            log.warning(
+                "%s is not available (ONNX Runtime here has %s): falling back to the next provider",
+                PROVIDERS[name],
+                ", ".join(sorted(present)),
+            )
+    return tuple(chosen)
+
+
+def _tensor_type(role: str, value: Any) -> TensorType:
+    if value.type not in _DTYPES:
+        raise LoadFailed(f"{role} {value.name!r} is {value.type}, which is not served; tensors of numbers and text are")
+    return TensorType(_DTYPES[value.type], tuple(value.shape))
+
+
+def _check_names(artifact: Artifact, session: Session) -> None:
+    if set(artifact.inputs) != set(session.inputs):
+        raise LoadFailed(
+            f"{artifact.digest[:12]} is said to have the inputs {sorted(artifact.inputs)}, "
+            f"but its graph has {sorted(session.inputs)}"
+        )
+    unknown = sorted(set(artifact.outputs) - set(session.outputs))
+    if unknown or not artifact.outputs:
+        raise LoadFailed(
+            f"{artifact.digest[:12]} is said to have the outputs {sorted(artifact.outputs)}, "
+            f"but its graph has {sorted(session.outputs)}"
+        )
+
+
+def _message(error: BaseException) -> str:
+    """One line, without the runtime's prefix."""
+    text = " ".join(_NOISE.sub("", str(error)).split()) or type(error).__name__
+    return text if len(text) <= _MESSAGE_LENGTH else text[:_MESSAGE_LENGTH] + "…"
