@@ -17,12 +17,12 @@ from . import text as words
 from .colours import Floats, colourise
 from .drawing import FAINT, INK, MUTED, Drawing, Mark, Picture, Raster, Rect, Text
 from .errors import InvalidAttribution, InvalidOriginal
+from .sheet import MARGIN, footer, header
 
 PANEL = 420  # longer side of each panel in CSS pixels
 FINEST = 2 * PANEL  # longest side of embedded pixels: what the PNG can show
 CRISP_UP_TO = 128  # pictures of at most this many pixels a side are enlarged with sharp pixel edges
 FADED = 0.62  # how light black becomes under the colours
-_MARGIN = 24
 _GAP = 28
 
 
@@ -94,7 +94,8 @@ def _plane(attribution: npt.ArrayLike, *, signed: bool) -> Floats:
     if not signed:
         values = np.abs(values)
     if values.ndim == 3:
-        values = values.sum(axis=0) if signed else values.max(axis=0)
+        with np.errstate(over="ignore"):  # refused by name just below
+            values = values.sum(axis=0) if signed else values.max(axis=0)
     if not np.isfinite(values).all():
         raise InvalidAttribution("attribution: the sum over channels overflows")
     return values
@@ -157,18 +158,18 @@ def _lay_out(
     title, subtitle, caption, legend = (words.clean(label) for label in labels)
     width, height = _within(photo, PANEL)
     column = max(width, 320)
-    right = _MARGIN + column + _GAP
-    sheet_width = right + column + _MARGIN
-    room = sheet_width - 2 * _MARGIN
+    right = MARGIN + column + _GAP
+    sheet_width = right + column + MARGIN
+    room = sheet_width - 2 * MARGIN
     marks: list[Mark] = []
     y = header(marks, title, subtitle, room)
     pixels = f"as sent, {photo.width} × {photo.height} pixels"
     small = _shown(photo)
     marks += [
-        Text(_MARGIN, y + 12, pixels, 12, MUTED),
+        Text(MARGIN, y + 12, pixels, 12, MUTED),
         Text(right, y + 12, "with attribution", 12, MUTED),
-        Raster(_MARGIN, y + 20, width, height, small, max(photo.size) <= CRISP_UP_TO, pixels),
-        Rect(_MARGIN, y + 20, width, height, None, FAINT),
+        Raster(MARGIN, y + 20, width, height, small, max(photo.size) <= CRISP_UP_TO, pixels),
+        Rect(MARGIN, y + 20, width, height, None, FAINT),
         Raster(right, y + 20, width, height, overlay, crisp, "the picture coloured by its attribution"),
         Rect(right, y + 20, width, height, None, FAINT),
     ]
@@ -176,7 +177,7 @@ def _lay_out(
     left_end = footer(marks, caption, y - 6, column)
     y = max(left_end, _legend(marks, right, y, column, scale, signed, legend))
     description = ". ".join(part for part in (subtitle, legend, scale.sentence, caption) if part)
-    return Drawing(sheet_width, round(y + _MARGIN - 6), marks, title, description)
+    return Drawing(sheet_width, round(y + MARGIN - 6), marks, title, description)
 
 
 def _shown(photo: Image.Image) -> Image.Image:
@@ -202,24 +203,3 @@ def _legend(marks: list[Mark], x: float, y: float, width: float, scale: Scale, s
         marks.append(Text(x, y, line, 12, MUTED))
         y += 16
     return y - 12
-
-
-def header(marks: list[Mark], title: str, subtitle: str, room: float) -> float:
-    """Title and subtitle at the top of a sheet; returns the height they end at."""
-    y = 40.0
-    for line in words.wrap(title, 19, room / 1.04, 2):
-        marks.append(Text(_MARGIN, y, line, 19, INK, bold=True, hint=title if line.endswith("…") else ""))
-        y += 25
-    y -= 2
-    for line in words.wrap(subtitle, 13, room, 3):
-        marks.append(Text(_MARGIN, y, line, 13, MUTED))
-        y += 18
-    return y + 2
-
-
-def footer(marks: list[Mark], caption: str, y: float, room: float) -> float:
-    """The caption at the bottom of a sheet; returns the baseline of its last line."""
-    for line in words.wrap(caption, 12, room, 5):
-        y += 16
-        marks.append(Text(_MARGIN, y, line, 12, MUTED))
-    return y

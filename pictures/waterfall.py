@@ -16,7 +16,7 @@ from . import text as words
 from .colours import LOWERS, NEUTRAL, RAISES
 from .drawing import FAINT, INK, MUTED, PAPER, Anchor, Drawing, Line, Mark, Picture, Polygon, Rect, Text
 from .errors import InvalidAttribution, InvalidRows
-from .heatmap import footer, header
+from .sheet import MARGIN, footer, header
 
 Value: TypeAlias = str | float | int | None
 
@@ -64,6 +64,7 @@ def waterfall(
     rows = _rows(names, values, contributions, feature_units, max_rows)
     for field, value in (("base_value", base_value), ("explained_value", explained_value)):
         _finite(field, value)
+    _finite("explained_value − base_value", explained_value - base_value)
     rest = explained_value - base_value - math.fsum(row.amount for row in rows)
     if abs(rest) > _GAP_SHOWN * max(abs(row.amount) for row in rows):
         rows.append(Row("not attributed", "explained value − base value − sum of contributions", rest, rest=True))
@@ -122,6 +123,7 @@ def _rows(
     amounts = [float(amount) for amount in contributions]
     for name, amount in zip(names, amounts, strict=True):
         _finite(f"contribution of {words.fit(words.clean(name), 13, 400)!r}", amount)
+    _finite("sum of the contributions' magnitudes", sum(abs(amount) for amount in amounts) * 4)  # an axis must hold it
     order = sorted(range(len(amounts)), key=lambda index: -abs(amounts[index]))
     kept = order if len(order) <= max_rows else order[: max_rows - 1]
     rows = [Row(*_label(names[i], values[i], units[i]), amounts[i]) for i in kept]
@@ -148,7 +150,7 @@ def _lay_out(
 ) -> Drawing:
     title, subtitle, caption, axis = (words.clean(label) for label in labels)
     marks: list[Mark] = []
-    top = header(marks, title, subtitle, WIDTH - 48) + (30 if ends else 12)
+    top = header(marks, title, subtitle, WIDTH - 2 * MARGIN) + (30 if ends else 12)
     bottom = top + _ROW * len(rows) + 6
     scale = Axis.over(
         [*starts, *(start + row.amount for start, row in zip(starts, rows, strict=True)), *(ends or (0.0,))]
@@ -166,7 +168,7 @@ def _lay_out(
     y = bottom + (56 if ends else 38)
     marks.append(Text(_RIGHT, y, axis, 12, INK, "end", hint=axis))
     _draw_key(marks, y, ("raises", "lowers") if ends else ("positive", "negative"), any(row.rest for row in rows))
-    y = footer(marks, caption, y + 8, WIDTH - 48)
+    y = footer(marks, caption, y + 8, WIDTH - 2 * MARGIN)
     spoken = "; ".join(f"{row.hint or row.label}: {words.signed(row.amount)}" for row in rows)
     summary = f"base value {words.number(ends[0])}, explained value {words.number(ends[1])}. " if ends else ""
     return Drawing(WIDTH, round(y + 20), marks, title, f"{axis}. {summary}{spoken}. {caption}")
@@ -205,7 +207,7 @@ def _draw_ends(marks: list[Mark], scale: Axis, ends: tuple[float, float], top: f
 
 
 def _draw_key(marks: list[Mark], y: float, signs: tuple[str, str], rest: bool) -> None:
-    x = 24.0
+    x = float(MARGIN)
     key = [(RAISES, signs[0]), (LOWERS, signs[1]), *([(NEUTRAL, "not attributed")] if rest else [])]
     for colour, wording in key:
         marks += [Rect(x, y - 10, 12, 12, colour), Text(x + 18, y, wording, 12, MUTED)]
@@ -223,8 +225,8 @@ class Axis:
     def over(cls, points: Sequence[float]) -> Axis:
         """The axis that holds all `points` with room for numbers on either side."""
         low, high = min(points), max(points)
-        if not high > low:
-            spread = abs(high) or 1.0
+        if not high - low > max(1e-12 * max(abs(high), abs(low)), 1e-300):  # nothing moves, or less than shows
+            spread = abs(high) if abs(high) > 1e-300 else 1.0
             return cls(low - spread / 2, high + spread / 2)
         beyond = (high - low) * _LABEL_ROOM / (_RIGHT - _LEFT - 2 * _LABEL_ROOM)
         return cls(low - beyond, high + beyond)
@@ -243,10 +245,13 @@ class Axis:
 
     def draw(self, marks: list[Mark], top: float, bottom: float, clear_of: float | None) -> None:
         """Faint grid, the axis line and its numbers, but for those that the line at `clear_of` would cross."""
-        for tick in self.ticks():
+        ticks = self.ticks()
+        step = (self.high - self.low) / 6
+        digits = 2 + max(2, math.ceil(math.log10(max(abs(tick) for tick in ticks) / step + 1)))
+        for tick in ticks:
             x = self.x(tick)
             marks.append(Line(x, top, x, bottom, FAINT))
-            wording = words.number(tick, 6)
+            wording = words.number(tick, digits)
             if clear_of is None or abs(x - clear_of) > words.width(wording, 11.5) / 2 + 4:
                 marks.append(Text(x, bottom + 17, wording, 11.5, MUTED, "middle"))
         marks.append(Line(_LEFT, bottom, _RIGHT, bottom, MUTED))
