@@ -59,8 +59,8 @@ def _image(mark: Raster) -> str:
     buffer = io.BytesIO()
     mark.image.convert("RGB").save(buffer, "PNG", optimize=False)
     data = base64.b64encode(buffer.getvalue()).decode("ascii")
-    # "optimizeSpeed" is the SVG 1.1 word that older renderers read as nearest neighbour; "pixelated" is the CSS one.
-    crisp = ' image-rendering="optimizeSpeed" style="image-rendering:pixelated"' if mark.crisp else ""
+    # An attribute, not a style: a page whose content security policy forbids inline styles may show the picture.
+    crisp = ' image-rendering="pixelated"' if mark.crisp else ""
     href = f'href="data:image/png;base64,{data}"'
     return f'<image {_box(mark)} preserveAspectRatio="none"{crisp} {href}>{_hint(mark.hint)}</image>'
 

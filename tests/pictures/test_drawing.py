@@ -44,6 +44,7 @@ def assert_inert(svg):
         assert element.tag.removeprefix("{http://www.w3.org/2000/svg}") in allowed, element.tag
         for name, value in element.attrib.items():
             assert not name.lower().startswith("on"), name
+            assert name != "style"
             if name.endswith("href"):
                 assert re.fullmatch(r"data:image/png;base64,[A-Za-z0-9+/=]+", value)
             else:
