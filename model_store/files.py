@@ -1,0 +1,116 @@
+"""The few file operations the store is made of: whole or not at all, and on the disk when they return.
+
+A file is written beside its place, flushed, and put there in one step: by rename where the newest wins, by link
+where the first wins. A writer that dies leaves at most a file named `.tmp-…`, which nobody reads and `gc` removes.
+Foreign errors (OSError) are translated here and nowhere else in the room.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import errno
+import fcntl
+import os
+import secrets
+from collections.abc import Iterator
+from pathlib import Path
+
+from .errors import StoreUnavailable
+
+TEMPORARY = ".tmp-"
+
+
+@contextlib.contextmanager
+def translated(doing: str) -> Iterator[None]:
+    """Any OSError in the block becomes StoreUnavailable, which says what was being done."""
+    try:
+        yield
+    except OSError as error:
+        raise StoreUnavailable(f"the store cannot {doing}: {error.strerror or error} ({error.filename})") from error
+
+
+def make_folder(path: Path) -> None:
+    """Make a folder and those above it; each new one is on the disk when this returns."""
+    if path.is_dir():
+        return
+    make_folder(path.parent)
+    with contextlib.suppress(FileExistsError):
+        path.mkdir()
+    flush_folder(path.parent)
+
+
+def flush_folder(path: Path) -> None:
+    """Make the names in a folder durable."""
+    handle = os.open(path, os.O_RDONLY | os.O_DIRECTORY)
+    try:
+        os.fsync(handle)
+    finally:
+        os.close(handle)
+
+
+def write_replacing(path: Path, data: bytes) -> None:
+    """Put `data` at `path`, replacing what is there; readers see the old bytes or the new, never a part."""
+    make_folder(path.parent)
+    with _written_beside(path, data) as beside:
+        beside.replace(path)
+        flush_folder(path.parent)
+
+
+def write_first(path: Path, data: bytes) -> bool:
+    """Put `data` at `path` if nothing is there. False if somebody else was first; their bytes stay."""
+    make_folder(path.parent)
+    with _written_beside(path, data) as beside:
+        try:
+            os.link(beside, path)
+        except FileExistsError:
+            return False
+        flush_folder(path.parent)
+        return True
+
+
+@contextlib.contextmanager
+def _written_beside(path: Path, data: bytes) -> Iterator[Path]:
+    """A flushed temporary file in the folder of `path`, gone when the block ends however it ends."""
+    beside = path.with_name(f"{TEMPORARY}{os.getpid()}-{secrets.token_hex(8)}")
+    try:
+        handle = os.open(beside, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o644)
+        try:
+            rest = memoryview(data)
+            while rest:
+                rest = rest[os.write(handle, rest) :]
+            os.fsync(handle)
+        finally:
+            os.close(handle)
+        yield beside
+    finally:
+        with contextlib.suppress(FileNotFoundError):
+            beside.unlink()
+
+
+@contextlib.contextmanager
+def locked(path: Path, *, exclusive: bool) -> Iterator[None]:
+    """Hold the lock file: shared by writers, exclusive for the collector. The kernel frees it when a holder dies."""
+    handle = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o644)
+    try:
+        fcntl.flock(handle, fcntl.LOCK_EX if exclusive else fcntl.LOCK_SH)
+        yield
+    finally:
+        os.close(handle)
+
+
+def read_if_there(path: Path) -> bytes | None:
+    """The file's bytes, or None if there is no such file. Other failures are OSError."""
+    try:
+        return path.read_bytes()
+    except OSError as error:
+        if error.errno in (errno.ENOENT, errno.ENOTDIR):
+            return None
+        raise
+
+
+def names_in(path: Path) -> list[str]:
+    """The sorted names in a folder; none if the folder is not there."""
+    try:
+        return sorted(entry.name for entry in path.iterdir())
+    except FileNotFoundError:
+        return []

@@ -1,0 +1,134 @@
+"""The small files of one model that point: versions to manifests, aliases to versions.
+
+::
+
+    models/<name>/versions/<int>    "<manifest digest>"
+    models/<name>/aliases/<alias>   "<version> <check>"
+    models/<name>/archived/<int>    empty; its presence is the fact
+
+A version's digest proves itself, since only the right manifest hashes to it. An alias is a bare number, in which a
+flipped bit gives another good number; so a check, the SHA-256 of `name/alias/version`, stands beside it.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Iterator
+from pathlib import Path
+
+from .errors import CorruptBlob, InvalidName
+from .files import TEMPORARY, flush_folder, names_in, read_if_there, translated, write_first, write_replacing
+from .validation import DIGEST, NAME, NAME_RULE
+
+
+def is_version(name: str) -> bool:
+    """Whether a text is a version number as the store writes it: 1, 2, 3 …"""
+    return name.isascii() and name.isdigit() and not name.startswith("0") and len(name) < 10
+
+
+def check_alias(alias: str) -> str:
+    """The alias itself; InvalidName if it cannot be one (all digits would read as a version)."""
+    if not isinstance(alias, str) or not NAME.fullmatch(alias) or alias.isdigit():
+        raise InvalidName("alias", alias, f"{NAME_RULE}, and not digits alone")
+    return alias
+
+
+class Pointers:
+    """The folder `models/<name>` of a store. `name` must have passed the name rule."""
+
+    def __init__(self, root: Path, name: str) -> None:
+        self._root, self._name = root, name
+        self._folder = root / "models" / name
+
+    def versions(self) -> list[int]:
+        """The version numbers, ascending."""
+        return self._numbers("versions")
+
+    def archived(self) -> set[int]:
+        """The versions that are no longer offered by themselves."""
+        return set(self._numbers("archived"))
+
+    def _numbers(self, kind: str) -> list[int]:
+        with translated("read a model"):
+            return sorted(int(name) for name in names_in(self._folder / kind) if is_version(name))
+
+    def add_version(self, digest: str) -> int:
+        """Take the next free number for a manifest; of two writers each gets its own."""
+        version = max(self.versions(), default=0) + 1
+        with translated("publish a version"):
+            while not write_first(self._folder / "versions" / str(version), f"{digest}\n".encode()):
+                version += 1
+        return version
+
+    def manifest_digest(self, version: int) -> str | None:
+        """The digest a version points to; None if there is no such version. Raises CorruptBlob."""
+        path = self._folder / "versions" / str(version)
+        text = self._text(path)
+        if text is None:
+            return None
+        digest = text.removesuffix("\n")
+        if not DIGEST.fullmatch(digest):
+            raise CorruptBlob("none", self._relative(path), "it holds no digest")
+        return digest
+
+    def aliases(self) -> list[str]:
+        """The names of the aliases, sorted."""
+        with translated("read a model"):
+            return [name for name in names_in(self._folder / "aliases") if NAME.fullmatch(name)]
+
+    def alias(self, alias: str) -> int | None:
+        """The version an alias stands for; None if there is no such alias. Raises CorruptBlob."""
+        path = self._folder / "aliases" / alias
+        text = self._text(path)
+        if text is None:
+            return None
+        version = text.split(" ")[0]
+        if not is_version(version) or text != self._alias_text(alias, int(version)):
+            raise CorruptBlob("none", self._relative(path), "its version and its check do not agree")
+        return int(version)
+
+    def set_alias(self, alias: str, version: int) -> None:
+        """Point an alias at a version, in one step."""
+        with translated("set an alias"):
+            write_replacing(self._folder / "aliases" / alias, self._alias_text(alias, version).encode())
+
+    def remove_alias(self, alias: str) -> bool:
+        """Whether there was such an alias to remove."""
+        return self._remove(self._folder / "aliases" / alias, "remove an alias")
+
+    def archive(self, version: int, archived: bool) -> None:
+        """Mark a version as archived, or take the mark away."""
+        path = self._folder / "archived" / str(version)
+        if archived:
+            with translated("archive a version"):
+                write_first(path, b"")
+        else:
+            self._remove(path, "restore a version")
+
+    def leftovers(self) -> Iterator[Path]:
+        """Temporary files that a dead writer left."""
+        for kind in ("versions", "aliases", "archived"):
+            for name in names_in(self._folder / kind):
+                if name.startswith(TEMPORARY):
+                    yield self._folder / kind / name
+
+    def _alias_text(self, alias: str, version: int) -> str:
+        check = hashlib.sha256(f"{self._name}/{alias}/{version}".encode()).hexdigest()
+        return f"{version} {check}\n"
+
+    def _text(self, path: Path) -> str | None:
+        with translated("read a model"):
+            data = read_if_there(path)
+        return None if data is None else data.decode("ascii", errors="replace")
+
+    def _remove(self, path: Path, doing: str) -> bool:
+        with translated(doing):
+            try:
+                path.unlink()
+            except FileNotFoundError:
+                return False
+            flush_folder(path.parent)
+        return True
+
+    def _relative(self, path: Path) -> str:
+        return path.relative_to(self._root).as_posix()
