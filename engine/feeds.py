@@ -164,4 +164,5 @@ def _check_text(name: str, array: Array, expected: TensorType) -> Array:
 
 
 def _describe(array: Array) -> str:
-    return f"{array.dtype.name} {list(array.shape)}"
+    order = "" if array.dtype.isnative else " of the other byte order"
+    return f"{array.dtype.name} {list(array.shape)}{order}"
