@@ -58,7 +58,7 @@ check: $(TESTING)
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
 	$(BIN)/lint-imports
-	$(PYTEST) -q tests/test_architecture.py
+	$(PYTEST) -q tests/test_architecture.py tests/test_packaging.py
 
 bench: $(TESTING)
 	@set -e; for script in benchmarks/*.py; do echo "$$script"; $(BIN)/python "$$script"; done
