@@ -1,0 +1,125 @@
+"""The reverse walk: adjoints of outputs in, gradients of chosen values out.
+
+It names no operator. It visits only nodes on a path from the values asked for to the outputs, asks the registry for
+each node's rule, and accumulates and un-broadcasts in one place. Only gradients with respect to values that depend
+on the inputs exist: weights are constants and carry no adjoint.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+
+from .emit import Emitter
+from .graph import Graph, Node, Shape
+from .registry import REGISTRY, Broadcasts, Gradients, Registry
+
+
+def backward(
+    emit: Emitter,
+    graph: Graph,
+    cotangents: Mapping[str, str],
+    wrt: Sequence[str],
+    registry: Registry = REGISTRY,
+) -> dict[str, str]:
+    """Names of the gradients of sum(cotangent * output) with respect to the values in `wrt`, by value.
+
+    A value the outputs do not depend on gets zeros. Raises UnsupportedOperator, naming operator, node and opset,
+    where a rule is missing or refuses.
+    """
+    path = differentiable_path(graph, wrt, cotangents, registry)
+    adjoints: dict[str, list[str]] = {name: [grad] for name, grad in cotangents.items()}
+    for node in reversed(graph.nodes):
+        grads = [_total(emit, adjoints.get(name, [])) for name in node.outputs]
+        if all(grad is None for grad in grads) or not any(name in path for name in node.inputs):
+            continue
+        if not registry.carries(node):
+            continue
+        entry = registry.find(node)
+        results = _results(node, entry.rule(emit, node, grads if entry.many else grads[0]))
+        for name, result in zip(node.inputs, results, strict=True):
+            if name not in path:
+                continue
+            if result is None:
+                raise node.refuse(f"the gradient with respect to its input {name!r} is not covered")
+            adjoints.setdefault(name, []).append(_unbroadcast(emit, graph, node, name, result, entry.broadcasts))
+    totals = {name: _total(emit, adjoints.get(name, [])) for name in wrt}
+    return {name: total if total is not None else emit.zeros_like(name) for name, total in totals.items()}
+
+
+def differentiable_path(
+    graph: Graph, wrt: Sequence[str], outputs: Mapping[str, str] | Sequence[str], registry: Registry = REGISTRY
+) -> set[str]:
+    """Floating-point values through which a change of `wrt` reaches `outputs` with a gradient."""
+
+    def through(node: Node) -> bool:
+        return registry.carries(node) and any(name in forward for name in node.inputs)
+
+    forward = set(wrt)
+    for node in graph.nodes:
+        if through(node):
+            forward.update(name for name in node.outputs if name and graph.type(name).dtype in _CARRIERS)
+    backward_reach = set(outputs)
+    for node in reversed(graph.nodes):
+        if any(name in backward_reach for name in node.outputs) and registry.carries(node):
+            backward_reach.update(node.inputs)
+    return forward & backward_reach
+
+
+_CARRIERS = frozenset({"float32", "float64", "float16", "bfloat16", "unknown"})
+
+
+def _results(node: Node, results: Gradients) -> tuple[str | None, ...]:
+    given = (results,) if results is None or isinstance(results, str) else tuple(results)
+    missing = len(node.inputs) - len(given)
+    if missing < 0:
+        raise node.refuse(f"its rule gave {len(given)} gradients for {len(node.inputs)} inputs")
+    return given + (None,) * missing
+
+
+def _total(emit: Emitter, grads: list[str]) -> str | None:
+    if not grads:
+        return None
+    total = grads[0]
+    for grad in grads[1:]:
+        total = emit.add(total, grad)
+    grads[:] = [total]
+    return total
+
+
+def _unbroadcast(emit: Emitter, graph: Graph, node: Node, name: str, grad: str, broadcasts: Broadcasts) -> str:
+    """Sum a gradient over the axes along which its input was broadcast."""
+    if broadcasts is None:
+        return grad
+    cut = 2 if broadcasts == "leading" else 0
+    source, result = graph.type(name).shape, graph.type(node.outputs[0]).shape
+    if source is None or result is None:
+        raise node.refuse(f"the rank of {name!r} could not be inferred; export the model with shape information")
+    if cut and (len(source) < cut or len(result) < cut):
+        return grad  # a vector operand: its rule sums the leading axes itself
+    extra = len(result) - len(source)
+    if extra > 0:
+        grad = emit.reduce_sum(grad, list(range(extra)), keepdims=0)
+    axes, unsure = _reduced_axes(source[: len(source) - cut], result[extra : len(result) - cut])
+    if axes:
+        grad = emit.reduce_sum(grad, axes, keepdims=1)
+    return _unbroadcast_at_run_time(emit, grad, name) if unsure else grad
+
+
+def _reduced_axes(source: Shape, result: Shape) -> tuple[list[int], bool]:
+    """Axes that certainly were broadcast, and whether others may have been."""
+    axes, unsure = [], False
+    for axis, (before, after) in enumerate(zip(source, result, strict=True)):
+        if before == 1 and after != 1:
+            axes.append(axis)
+        elif isinstance(before, int) or (before is not None and before == after):
+            continue
+        else:
+            unsure = True
+    return axes, unsure
+
+
+def _unbroadcast_at_run_time(emit: Emitter, grad: str, name: str) -> str:
+    mine, theirs = emit.shape(name), emit.shape(grad)
+    stretched = emit.logical_not(emit.equal(mine, theirs))
+    axes = emit.squeeze(emit.non_zero(stretched), [0])
+    return emit.reduce_sum(grad, axes, keepdims=1, noop_with_empty_axes=1)

@@ -1,0 +1,30 @@
+"""The door of the compiler: a model and the name of a program in, a program out."""
+
+from __future__ import annotations
+
+import inspect
+from typing import Any
+
+from .errors import InvalidParameter
+from .model import Model, ModelLike
+from .programs import PROGRAMS, Program
+
+
+def compile(model: ModelLike, program: str, **options: Any) -> Program:  # noqa: A001 - the field's word for it
+    """Compile a program of a model (once: a `Model` keeps what was compiled).
+
+    `program` is one of `PROGRAMS`; `options` are those of its builder (such as `output`, `space`, `layer`). Raises
+    InvalidParameter for an unknown program or option, UnsupportedOperator or MethodUnavailable where the model does
+    not allow it.
+    """
+    builder = PROGRAMS.get(program)
+    if builder is None:
+        raise InvalidParameter(f"program: came {program!r}, expected one of {', '.join(PROGRAMS)}")
+    known = list(inspect.signature(builder).parameters)[1:]
+    unknown = sorted(set(options) - set(known))
+    if unknown:
+        expected = ", ".join(known) or "no options"
+        raise InvalidParameter(f"option {unknown[0]!r} of program {program!r} is unknown; expected {expected}")
+    handle = Model.of(model)
+    key = f"{program} {sorted(options.items())!r}"
+    return handle.remember(key, lambda: builder(handle, **options))

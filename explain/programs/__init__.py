@@ -1,0 +1,21 @@
+"""What can be compiled: one builder per program, by name."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+from .activation_map import build_activation_map
+from .draft import Program
+from .masked_forward import build_masked_forward
+from .path_gradient import build_path_gradient
+from .vjp import build_forward, build_vjp
+
+PROGRAMS: dict[str, Callable[..., Program]] = {
+    "forward": build_forward,
+    "vjp": build_vjp,
+    "path_gradient": build_path_gradient,
+    "activation_map": build_activation_map,
+    "masked_forward": build_masked_forward,
+}
+
+__all__ = ["PROGRAMS", "Program"]

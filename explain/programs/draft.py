@@ -1,0 +1,163 @@
+"""A program under construction, and the finished thing.
+
+What flows through: a builder declares the program's inputs, places the model's graph (with the values it replaces
+bound to others), emits the arithmetic around it, and names the outputs. The names of inputs and outputs are fixed by
+the design, so that any runtime can use a program without us.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from functools import cached_property
+from typing import TYPE_CHECKING, Any, Literal
+
+import numpy as np
+import onnx
+from onnx import helper
+
+from ..emit import Emitter
+from ..errors import InvalidModel
+from ..graph import OPSET, Dim, Graph, Shape, elem_type
+from ..prepare import IR_VERSION
+
+if TYPE_CHECKING:
+    from ..model import Explained, Model
+
+Kind = Literal["item", "shared"]
+SIZES = frozenset("NKRJGBSDC")
+
+
+@dataclass(frozen=True)
+class Program:
+    """A compiled graph: ONNX in, ONNX out.
+
+    Attributes: `name` of the program; `model`, the graph at opset 18; `inputs` and `outputs`, each "item" (axis 0 =
+    items, requests may be joined along it) or "shared" (taken whole); `digest`, SHA-256 of the graph's bytes in hex;
+    `explained`, the output it explains; `max_items`, 1 where the model takes one evaluation at a time.
+    """
+
+    name: str
+    model: onnx.ModelProto
+    inputs: Mapping[str, Kind]
+    outputs: Mapping[str, Kind]
+    explained: Explained | None
+    options: Mapping[str, Any] = field(default_factory=dict)
+    max_items: int | None = None
+
+    @cached_property
+    def data(self) -> bytes:
+        """The serialised graph."""
+        return self.model.SerializeToString(deterministic=True)
+
+    @cached_property
+    def digest(self) -> str:
+        """SHA-256 of the serialised graph, in hex."""
+        return hashlib.sha256(self.data).hexdigest()
+
+    def serialize(self) -> bytes:
+        """The serialised graph, as a runtime loads it."""
+        return self.data
+
+
+class Draft:
+    """Inputs, nodes and outputs of a program being built around one model."""
+
+    def __init__(self, model: Model, reserved: tuple[str, ...] = ()) -> None:
+        """`reserved` are the names the program's own inputs and outputs will have."""
+        clash = sorted(set(reserved) & set(model.graph.inputs))
+        if clash:
+            raise InvalidModel(f"the model's input {clash[0]!r} has the name of an input of this program; rename it")
+        self.model = model
+        self.reserved = {*reserved, *model.graph.inputs}
+        self.emit = Emitter(self.reserved)
+        self._inputs: list[onnx.ValueInfoProto] = []
+        self._outputs: list[onnx.ValueInfoProto] = []
+        self.kinds: dict[str, Kind] = {}
+        self.output_kinds: dict[str, Kind] = {}
+
+    def input(self, name: str, dtype: str, shape: Shape, kind: Kind = "item") -> str:
+        """Declare an input of the program; gives back its name."""
+        self._inputs.append(helper.make_tensor_value_info(name, elem_type(dtype), shape))
+        self.kinds[name] = kind
+        return self.emit.take(name, dtype)
+
+    def output(self, name: str, value: str, dtype: str, shape: Shape, kind: Kind = "item") -> None:
+        """Name a value as an output of the program."""
+        if value != name:
+            self.emit.nodes.append(helper.make_node("Identity", [value], [name]))
+        self._outputs.append(helper.make_tensor_value_info(name, elem_type(dtype), shape))
+        self.output_kinds[name] = kind
+
+    def place(
+        self,
+        items: Mapping[str, str],
+        *,
+        values: Mapping[str, str] | None = None,
+        prefix: str = "",
+        keep: set[str] | None = None,
+    ) -> Graph:
+        """Place the model's nodes, fed with `items` ([M, item...] by input name, put into the model's layout).
+
+        `values` binds computed values of the model to others, `keep` restricts the nodes to those that lead to it.
+        """
+        names = {name: self.to_layout(name, value) for name, value in items.items()} | dict(values or {})
+        bound = self.model.graph.bind(names, prefix=prefix, keep=keep, avoid=self.reserved - set(names))
+        self.emit.place(bound)
+        return bound
+
+    def to_layout(self, name: str, items: str) -> str:
+        """From [M, item...] to the layout the model has for its input or output `name`."""
+        axis = self.model.batch_axis(name)
+        if axis == 0:
+            return items
+        if axis is None:
+            return self.emit.squeeze(items, [0])
+        rank = len((self.model.graph.inputs | self.model.graph.outputs)[name].shape or ())
+        return self.emit.transpose(items, perm=[*range(1, axis + 1), 0, *range(axis + 1, rank)])
+
+    def from_layout(self, name: str, value: str, rank: int) -> str:
+        """From the layout the model has for `name` to [M, item...]; `rank` is that of the value."""
+        axis = self.model.batch_axis(name)
+        if axis == 0:
+            return value
+        if axis is None:
+            return self.emit.unsqueeze(value, [0])
+        return self.emit.transpose(value, perm=[axis, *(i for i in range(rank) if i != axis)])
+
+    def explained(self, graph: Graph, explained: Explained) -> str:
+        """The explained value of a placed graph as [M, ...]."""
+        value = graph.now(explained.value)
+        return self.from_layout(explained.output, value, len(graph.type(value).shape or ()))
+
+    def finish(self, name: str, explained: Explained | None, options: Mapping[str, Any]) -> Program:
+        """Close the graph: what no output needs is dropped."""
+        nodes, constants = self.emit.finish(value.name for value in self._outputs)
+        graph = helper.make_graph(nodes, name, self._inputs, self._outputs, constants)
+        opsets = [helper.make_opsetid("", OPSET)]
+        for entry in self.model.prepared.opset_import:
+            if entry.domain not in ("", "ai.onnx") and any(node.domain == entry.domain for node in nodes):
+                opsets.append(helper.make_opsetid(entry.domain, entry.version))
+        proto = helper.make_model(graph, opset_imports=opsets, producer_name="glasshouse", ir_version=IR_VERSION)
+        limit = 1 if self.model.row_by_row else None
+        return Program(name, proto, self.kinds, self.output_kinds, explained, dict(options), limit)
+
+
+def item_shape(model: Model, name: str, value: str | None = None) -> Shape:
+    """Shape of one item of a model input (or of `value`, which has its layout): without the batch axis."""
+    shape = model.graph.type(value or name).shape
+    if shape is None:
+        raise InvalidModel(f"the shape of {value or name!r} is unknown; declare at least its rank")
+    axis = model.batch_axis(name)
+    return tuple(dim for i, dim in enumerate(shape) if i != axis)
+
+
+def flat(emit: Emitter, items: str) -> str:
+    """[N, item...] as [N, P]."""
+    return emit.reshape(items, np.array([0, -1], dtype=np.int64))
+
+
+def free(shape: Shape) -> tuple[Dim, ...]:
+    """A model's own dimensions as a program declares them: symbols that a program uses itself are left open."""
+    return tuple(None if isinstance(dim, str) and dim in SIZES else dim for dim in shape)

@@ -1,0 +1,94 @@
+"""Who knows the derivative of what: `@vjp("Gemm")` registers a rule, `stop("Shape")` an operator that carries none.
+
+A rule takes `(emit, node, grad)`, where `grad` is the name of the adjoint of the node's output, and gives one name
+(or None) for each input, or a single name where only the first input can carry a gradient. Rules registered with
+`many=True` get one adjoint (or None) for every output. `broadcasts` says that inputs may have been broadcast, so
+that the backward walk sums the gradients back ("all" axes, or only those "leading" a matrix product).
+"""
+
+from __future__ import annotations
+
+import inspect
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Any, Literal
+
+from .emit import Emitter
+from .errors import RegistrationError
+from .graph import Node
+
+Gradients = str | None | Sequence[str | None]
+Rule = Callable[[Emitter, Node, Any], Gradients]
+Broadcasts = Literal["all", "leading"] | None
+SIGNATURE = ("emit", "node", "grad")
+
+
+@dataclass(frozen=True)
+class Entry:
+    """A registered rule and how the backward walk should treat its results."""
+
+    rule: Rule
+    broadcasts: Broadcasts = None
+    many: bool = False
+
+
+class Registry:
+    """Rules by (domain, operator); refuses doubles and wrong signatures when it is filled."""
+
+    def __init__(self) -> None:
+        """Start without rules."""
+        self.rules: dict[tuple[str, str], Entry] = {}
+        self.stops: set[tuple[str, str]] = set()
+
+    def vjp(
+        self, *operators: str, domain: str = "", broadcasts: Broadcasts = None, many: bool = False
+    ) -> Callable[[Rule], Rule]:
+        """Register the decorated rule for the operators named."""
+
+        def register(rule: Rule) -> Rule:
+            names = tuple(inspect.signature(rule).parameters)
+            expected = (*SIGNATURE[:2], "grads") if many else SIGNATURE
+            if names != expected:
+                raise RegistrationError(f"rule {rule.__name__!r} takes {names}, expected {expected}")
+            for operator in operators:
+                self._claim(domain, operator)
+                self.rules[domain, operator] = Entry(rule, broadcasts, many)
+            return rule
+
+        return register
+
+    def stop(self, *operators: str, domain: str = "") -> None:
+        """Register operators whose outputs carry no gradient anywhere (integers, booleans, steps)."""
+        for operator in operators:
+            self._claim(domain, operator)
+            self.stops.add((domain, operator))
+
+    def _claim(self, domain: str, operator: str) -> None:
+        if (domain, operator) in self.rules or (domain, operator) in self.stops:
+            raise RegistrationError(f"operator {operator!r} is registered twice")
+
+    def carries(self, node: Node) -> bool:
+        """Whether a gradient can pass this node at all."""
+        return (_domain(node), node.op) not in self.stops
+
+    def find(self, node: Node) -> Entry:
+        """The rule of a node; UnsupportedOperator names operator, node, opset and how many are known."""
+        entry = self.rules.get((_domain(node), node.op))
+        if entry is None:
+            spelled = f"{node.domain}::" if node.domain not in ("", "ai.onnx") else ""
+            raise node.refuse(f"no gradient rule for {spelled}{node.op} ({len(self.rules)} operators have one)")
+        return entry
+
+    def knows(self, node: Node) -> bool:
+        """Whether the node has a rule or carries no gradient."""
+        key = (_domain(node), node.op)
+        return key in self.rules or key in self.stops
+
+
+def _domain(node: Node) -> str:
+    return "" if node.domain == "ai.onnx" else node.domain
+
+
+REGISTRY = Registry()
+vjp = REGISTRY.vjp
+stop = REGISTRY.stop

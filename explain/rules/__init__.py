@@ -1,0 +1,10 @@
+"""One function per operator, grouped by kind; importing this package fills the registry.
+
+The mathematics of each rule is its body; where a formula needs a derivation, the docstring names it. Conventions at
+kinks follow PyTorch: Relu'(0) = 0, a clamp passes the gradient at its bounds, maxima share it equally among ties in
+reductions and give it to the first in pooling.
+"""
+
+from . import conv, elementwise, indexing, linear, normalize, pool, reduce, resize, shape, stop
+
+__all__ = ["conv", "elementwise", "indexing", "linear", "normalize", "pool", "reduce", "resize", "shape", "stop"]

@@ -1,0 +1,66 @@
+"""Convolutions, any number of spatial axes, groups, dilations and pads.
+
+The gradient with respect to the input of a stride-1 convolution is again a convolution, with the kernel transposed
+and flipped: runtimes fold that constant and run their fastest kernel. With strides it is a ConvTranspose without
+pads, whose result is then cut: `output_padding` would expose values that asymmetric pads had removed.
+"""
+
+from ..emit import Emitter
+from ..graph import Node
+from ..registry import Gradients, vjp
+from .windows import Windows, crop_to_input
+
+
+@vjp("Conv")
+def conv(emit: Emitter, node: Node, grad: str) -> Gradients:
+    x, w = node.inputs[:2]
+    windows, group = Windows.of(node, _kernel(node)), int(node.attr("group", 1))
+    if windows.begin is not None and windows.end is not None and set(windows.strides) == {1}:
+        pads = [e - p for side in (windows.begin, windows.end) for e, p in zip(windows.extent, side, strict=True)]
+        if min(pads) >= 0:
+            flipped = _transposed_kernel(emit, node, w, group)
+            return emit.conv(grad, flipped, pads=pads, dilations=windows.dilations, group=group)
+    full = emit.conv_transpose(grad, w, strides=windows.strides, dilations=windows.dilations, group=group)
+    return crop_to_input(emit, full, windows, x)
+
+
+def _transposed_kernel(emit: Emitter, node: Node, w: str, group: int) -> str:
+    """[O, C/g, k...] to [C, O/g, k...] with every spatial axis flipped."""
+    n = node.rank(1) - 2
+    shape = node.shape(1)
+    spatial = list(range(2, 2 + n))
+    flipped = emit.slice(w, [-1] * n, [-(2**62)] * n, spatial, [-1] * n)
+    if group == 1:
+        return emit.transpose(flipped, perm=[1, 0, *spatial])
+    if shape is None or not all(isinstance(size, int) for size in shape):
+        raise node.refuse("a grouped convolution needs a kernel of known shape")
+    sizes = [int(size or 0) for size in shape]
+    blocks = emit.reshape(flipped, [group, sizes[0] // group, *sizes[1:]])
+    swapped = emit.transpose(blocks, perm=[0, 2, 1, *(axis + 1 for axis in spatial)])
+    return emit.reshape(swapped, [group * sizes[1], sizes[0] // group, *sizes[2:]])
+
+
+@vjp("ConvTranspose")
+def conv_transpose(emit: Emitter, node: Node, grad: str) -> Gradients:
+    """The adjoint of the adjoint: a Conv of the gradient with the same kernel, strides, dilations and pads."""
+    if node.attr("output_shape") is not None:
+        raise node.refuse("attribute 'output_shape' is not covered; state 'pads' instead")
+    auto = node.attr("auto_pad", b"NOTSET").decode()
+    if auto not in ("NOTSET", "VALID"):
+        raise node.refuse(f"attribute auto_pad={auto!r} is not covered; state 'pads' instead")
+    kernel = _kernel(node)
+    n = len(kernel)
+    pads = list(node.attr("pads") or [0] * 2 * n) if auto == "NOTSET" else [0] * 2 * n
+    strides, dilations = node.attr("strides") or [1] * n, node.attr("dilations") or [1] * n
+    group = int(node.attr("group", 1))
+    return emit.conv(grad, node.inputs[1], strides=strides, dilations=dilations, pads=pads, group=group)
+
+
+def _kernel(node: Node) -> tuple[int, ...]:
+    stated = node.attr("kernel_shape")
+    if stated:
+        return tuple(stated)
+    shape = node.shape(1)
+    if shape is None or not all(isinstance(size, int) for size in shape[2:]):
+        raise node.refuse("the kernel size is unknown; state 'kernel_shape'")
+    return tuple(int(size or 0) for size in shape[2:])

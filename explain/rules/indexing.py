@@ -1,0 +1,108 @@
+"""Slices, gathers, scatters, sorting."""
+
+import numpy as np
+
+from ..emit import Emitter
+from ..graph import Node
+from ..registry import Gradients, vjp
+from .scatter import scatter_along
+
+
+@vjp("Slice")
+def slice_(emit: Emitter, node: Node, grad: str) -> Gradients:
+    """Slicing the positions of each axis the same way tells where the gradient goes (any step, any sign)."""
+    x, starts, ends = node.inputs[:3]
+    steps = node.input(4)
+    for i, axis in enumerate(_slice_axes(node)):
+        length = emit.dim(x, axis)
+        own = [emit.gather(values, [i], axis=0) for values in (starts, ends)]
+        own.append(emit.constant(np.array([0])))
+        if steps:
+            own.append(emit.gather(steps, [i], axis=0))
+        positions = emit.slice(emit.arange(length), *own)
+        grad = scatter_along(emit, grad, positions, axis, length, node.rank())
+    return grad
+
+
+def _slice_axes(node: Node) -> list[int]:
+    rank = node.rank()
+    if node.input(3):
+        axes = node.constant(3)
+        if axes is None:
+            raise node.refuse("its axes are computed at run time; only constant axes are covered")
+        return [int(axis) % rank for axis in axes]
+    shape = node.shape(1)
+    if shape is None or not isinstance(shape[0], int):
+        raise node.refuse("the number of its starts is unknown; export the model with shape information")
+    return list(range(shape[0]))
+
+
+@vjp("Gather")
+def gather(emit: Emitter, node: Node, grad: str) -> Gradients:
+    """Indices of any rank are flattened; rows gathered twice receive both gradients."""
+    data, indices = node.inputs
+    rank = node.rank()
+    axis = int(node.attr("axis", 0)) % rank
+    flat = emit.cast_to(emit.reshape(indices, [-1]), "int64")
+    before = [emit.dims(data, 0, axis)] if axis else []
+    after = [emit.dims(data, axis + 1)] if axis + 1 < rank else []
+    rows = emit.reshape(grad, emit.join(*before, emit.shape(flat), *after))
+    return scatter_along(emit, rows, flat, axis, emit.dim(data, axis), rank)
+
+
+@vjp("GatherElements")
+def gather_elements(emit: Emitter, node: Node, grad: str) -> Gradients:
+    data, indices = node.inputs
+    axis = int(node.attr("axis", 0))
+    return emit.scatter_elements(emit.zeros_like(data), indices, grad, axis=axis, reduction="add")
+
+
+@vjp("GatherND")
+def gather_nd(emit: Emitter, node: Node, grad: str) -> Gradients:
+    if int(node.attr("batch_dims", 0)):
+        raise node.refuse("attribute 'batch_dims' is not covered; only 0 is")
+    data, indices = node.inputs
+    return emit.scatter_nd(emit.zeros_like(data), indices, grad, reduction="add")
+
+
+@vjp("ScatterElements")
+def scatter_elements(emit: Emitter, node: Node, grad: str) -> Gradients:
+    """Without reduction the overwritten elements get none; with "add" everything passes."""
+    _, indices, updates = node.inputs
+    axis = int(node.attr("axis", 0))
+    gathered = emit.gather_elements(grad, indices, axis=axis)
+    if _scatter_adds(node):
+        return grad, None, gathered
+    kept = emit.scatter_elements(grad, indices, emit.zeros_like(updates), axis=axis)
+    return kept, None, gathered
+
+
+@vjp("ScatterND")
+def scatter_nd(emit: Emitter, node: Node, grad: str) -> Gradients:
+    """As ScatterElements, for whole slices."""
+    _, indices, updates = node.inputs
+    gathered = emit.gather_nd(grad, indices)
+    if _scatter_adds(node):
+        return grad, None, gathered
+    return emit.scatter_nd(grad, indices, emit.zeros_like(updates)), None, gathered
+
+
+def _scatter_adds(node: Node) -> bool:
+    reduction = node.attr("reduction", b"none").decode()
+    if reduction not in ("none", "add"):
+        raise node.refuse(f"attribute reduction={reduction!r} is not covered; 'none' and 'add' are")
+    return bool(reduction == "add")
+
+
+@vjp("TopK", many=True)
+def top_k(emit: Emitter, node: Node, grads: list[str | None]) -> Gradients:
+    """The gradient of the values returns to where they were; the indices carry none."""
+    axis = int(node.attr("axis", -1))
+    grad = grads[0] or emit.zeros_like(node.outputs[0])
+    indices = node.outputs[1] or emit.node("TopK", node.inputs, dict(node.attributes), 2)[1]
+    return emit.scatter_elements(emit.zeros_like(node.inputs[0]), indices, grad, axis=axis, reduction="add"), None
+
+
+@vjp("Trilu")
+def trilu(emit: Emitter, node: Node, grad: str) -> Gradients:
+    return emit.trilu(grad, *node.inputs[1:], upper=int(node.attr("upper", 1)))
