@@ -48,7 +48,7 @@ def make_draft(rows: int | list[audit.RowDraft] = 1, **changes: Any) -> audit.De
         "principal": "risk-desk",
         "received_at": datetime(2026, 3, 4, 5, 6, 7, 890, UTC),
         "rows": [make_row() for _ in range(rows)] if isinstance(rows, int) else rows,
-        "runtime": {"server_version": "0.1.0", "onnxruntime_version": "1.31.1", "provider": "CPU", "threads": 1},
+        "runtime": {"server_version": "0.1.0", "engine": "onnxruntime", "engine_version": "1.31.1", "threads": 1},
         "request_id": "client-1",
     }
     return audit.DecisionDraft(**(fields | changes))
