@@ -33,10 +33,9 @@ export function fact(list, name, value, aside) {
   list.append(make("dt", {}, name), content);
 }
 
-/** A digest: its beginning to read, the whole of it to hover and copy. */
+/** A digest, whole, so that it can be copied and compared. */
 export function digest(value) {
-  if (!value) return "none";
-  return make("code", { className: "digest", title: value }, value.length > 24 ? `${value.slice(0, 24)}…` : value);
+  return value ? make("code", { className: "digest" }, value) : "none";
 }
 
 /** What the server says is wrong, as an error whose message is the server's own sentence. */

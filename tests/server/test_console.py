@@ -283,8 +283,10 @@ def test_a_row_is_filled_with_the_example_sent_and_answered(page, seen):
     assert record["Base value"] == ["−0.5"]
     assert record["Explained value"] == ["1.25"]
     assert record["Method"] == ["saliency", "steps 32"]
-    assert record["Model digest"] == [MODEL_DIGEST[:24] + "…"]
-    assert page.one("#record dd code.digest").get_attribute("title") == MODEL_DIGEST
+    assert record["Model digest"] == [MODEL_DIGEST]
+    bars = page.all("#prediction progress")
+    assert [float(bar.get_attribute("value")) for bar in bars] == [0.75, 0.25]
+    assert all(bar.size["width"] > 200 for bar in bars)
     assert page.complaints() == []
 
 

@@ -1,0 +1,112 @@
+"""The Flask application: settings in, an app with its service out. One app per call, nothing at module level."""
+
+from __future__ import annotations
+
+import re
+import secrets
+import time
+from http import HTTPStatus
+
+from flask import Flask, Response, g, request
+from werkzeug.exceptions import HTTPException
+
+from . import routes
+from .config import Config
+from .errors import InvalidOutput, headers_of, message_of, status_of
+from .logs import log
+from .routes.incoming import DECISION_HEADER, EXTENSION
+from .service import Service
+from .serving import open_service
+from .wire import negotiation, strict_json
+
+REQUEST_ID_HEADER = "X-Request-Id"
+_REQUEST_ID = re.compile(r"[A-Za-z0-9._:-]{1,128}")
+MAX_FORM_MEMORY = 1024 * 1024
+MAX_FORM_PARTS = 16
+HEADERS = {
+    "X-Content-Type-Options": "nosniff",
+    "Content-Security-Policy": "default-src 'none'; frame-ancestors 'none'",
+    "Referrer-Policy": "no-referrer",
+    "Cross-Origin-Resource-Policy": "same-origin",
+    "Cache-Control": "no-store",
+}
+
+
+def create_app(config: Config, service: Service | None = None) -> Flask:
+    """An application that answers for one store.
+
+    Args:
+        config: the settings.
+        service: what answers; None opens the store, the engine and the decision records that the settings name, and
+            loads the required models.
+    """
+    app = Flask("glasshouse", static_folder=None)
+    app.config["MAX_CONTENT_LENGTH"] = config.max_body_bytes
+    app.config["MAX_FORM_MEMORY_SIZE"] = MAX_FORM_MEMORY
+    app.config["MAX_FORM_PARTS"] = MAX_FORM_PARTS
+    app.config["PROVIDE_AUTOMATIC_OPTIONS"] = False
+    # A path has one spelling: no redirects from doubled or trailing slashes.
+    app.url_map.merge_slashes = False
+    app.extensions[EXTENSION] = service if service is not None else open_service(config)
+    routes.register(app)
+    app.before_request(_begin)
+    app.after_request(_finish)
+    app.register_error_handler(HTTPException, _http_error)
+    app.register_error_handler(Exception, _error)
+    return app
+
+
+def _begin() -> None:
+    given = request.headers.get(REQUEST_ID_HEADER, "")
+    g.request_id = given if _REQUEST_ID.fullmatch(given) else secrets.token_hex(16)
+    g.started = time.perf_counter()
+    g.decision = None
+
+
+def _finish(response: Response) -> Response:
+    response.headers[REQUEST_ID_HEADER] = g.request_id
+    for name, value in HEADERS.items():
+        response.headers.setdefault(name, value)
+    log().info(
+        "request",
+        extra={
+            "request_id": g.request_id,
+            "decision": g.decision,
+            "method": request.method,
+            "route": request.path,
+            "status": response.status_code,
+            "milliseconds": round((time.perf_counter() - g.started) * 1000, 3),
+        },
+    )
+    return response
+
+
+def _http_error(error: HTTPException) -> Response:
+    """What Flask itself refuses, in our one shape."""
+    status = error.code if error.code is not None else status_of(error).value
+    reason = " ".join((error.description or error.name).split())
+    response = _failure(f"{request.method} {request.path[:200]}: {reason}", status)
+    for name, value in error.get_headers():
+        if name in ("Allow", "Retry-After"):
+            response.headers[name] = value
+    return response
+
+
+def _error(error: Exception) -> Response:
+    """What any room raised, with the number of its type."""
+    status = status_of(error)
+    extra = {"request_id": g.request_id, "error": type(error).__name__}
+    if status >= HTTPStatus.INTERNAL_SERVER_ERROR:
+        log().error("request failed", extra=extra, exc_info=error)
+    else:
+        log().debug("request refused", extra=extra)
+    response = _failure(message_of(error), status.value)
+    if isinstance(error, InvalidOutput) and error.decisions:
+        g.decision = error.decisions[0].rsplit(".", 1)[0]
+        response.headers[DECISION_HEADER] = g.decision
+    return response
+
+
+def _failure(message: str, status: int) -> Response:
+    content = strict_json.dumps({"error": strict_json.printable(message)})
+    return Response(content, status, headers=headers_of(status), content_type=negotiation.JSON)

@@ -1,0 +1,121 @@
+"""The picture of an explanation: a heatmap over the image as it was sent, or a waterfall (or bars) of features."""
+
+from __future__ import annotations
+
+import numpy as np
+
+import pictures
+from model_store import ImageSpec
+
+from .errors import NotAcceptable
+from .messages import Array, ExplainAnswer, Payload, Rows
+from .wire import negotiation
+
+FORMATS = (negotiation.PNG, negotiation.SVG)
+TEXT_INSTEAD = "ask for application/json instead"
+UNSIGNED_METHODS = frozenset({"saliency", "grad_cam"})
+
+
+def require_one_row(payload: Payload, form: str) -> None:
+    """Refuses a picture of several rows before any work is done for it.
+
+    Raises:
+        NotAcceptable: a picture is asked for and the request has several rows.
+    """
+    if form in FORMATS and isinstance(payload, Rows) and len(payload.instances) != 1:
+        raise NotAcceptable(_one_row(len(payload.instances)))
+
+
+def render(answer: ExplainAnswer, form: str) -> bytes:
+    """The picture as PNG or SVG bytes; raises as :func:`picture`."""
+    drawn = picture(answer)
+    return drawn.png() if form == negotiation.PNG else drawn.svg().encode("utf-8")
+
+
+def _one_row(rows: int) -> str:
+    return f"picture: got {rows} rows, expected one row; send one, or {TEXT_INSTEAD}"
+
+
+def picture(answer: ExplainAnswer) -> pictures.Picture:
+    """The picture of an answer with one row.
+
+    Raises:
+        NotAcceptable: several rows, or an explanation that has no picture; the message says what to choose.
+    """
+    if answer.rows != 1:
+        raise NotAcceptable(_one_row(answer.rows))
+    if answer.features is not None:
+        return _of_features(answer)
+    specs = {spec.name: spec for spec in answer.manifest.inputs}
+    for name, values in answer.values.items():
+        spec = specs.get(name)
+        if spec is not None and spec.image is not None:
+            return _of_image(answer, values[0], spec.image, name)
+    raise NotAcceptable(f"picture: this explanation is neither of an image nor of named features; {TEXT_INSTEAD}")
+
+
+def _title(answer: ExplainAnswer) -> str:
+    label = answer.labels[0] if answer.labels else None
+    name = str(answer.targets[0]["name"])
+    return f"{answer.version.name}: {label}" if label == name else f"{answer.version.name}: why {name}"
+
+
+def _caption(answer: ExplainAnswer) -> str:
+    value = f"{answer.explained_name or answer.output} {answer.explained_values[0]:.4g} {answer.units}".rstrip()
+    gap = answer.quality[0].get("completeness_gap_relative")
+    figures = [value] if gap is None else [value, f"completeness gap {gap:.2g}"]
+    figures.append(f"model {answer.version.model_digest[:12]}")
+    return " · ".join(figures)
+
+
+def _of_features(answer: ExplainAnswer) -> pictures.Picture:
+    entries = (answer.features or [[]])[0]
+    names = [entry.label for entry in entries]
+    values = [entry.shown or None for entry in entries]
+    contributions = [entry.attribution for entry in entries]
+    units = [entry.unit for entry in entries]
+    if answer.base_values is None:
+        return pictures.bars(
+            names,
+            values,
+            contributions,
+            title=_title(answer),
+            units=answer.units,
+            target_name=str(answer.targets[0]["name"]),
+            feature_units=units,
+            subtitle=answer.method.replace("_", " "),
+            caption=_caption(answer),
+        )
+    return pictures.waterfall(
+        names,
+        values,
+        contributions,
+        answer.base_values[0],
+        answer.explained_values[0],
+        title=_title(answer),
+        units=answer.units,
+        target_name=str(answer.targets[0]["name"]),
+        feature_units=units,
+        subtitle=answer.method.replace("_", " "),
+        caption=_caption(answer),
+    )
+
+
+def _of_image(answer: ExplainAnswer, values: Array, spec: ImageSpec, name: str) -> pictures.Picture:
+    original = answer.images[0] if answer.images else None
+    if original is None:
+        raise NotAcceptable(
+            f"picture: input {name} came as a tensor, expected a PNG or JPEG; send one, or {TEXT_INSTEAD}"
+        )
+    if values.ndim == 3 and spec.layout == "NHWC":
+        values = np.moveaxis(values, -1, 0)
+    signed = answer.method not in UNSIGNED_METHODS
+    return pictures.heatmap(
+        values,
+        original,
+        title=_title(answer),
+        caption=_caption(answer),
+        legend=f"attribution to {answer.targets[0]['name']}",
+        signed=signed,
+        subtitle=answer.method.replace("_", " "),
+    )

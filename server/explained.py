@@ -1,0 +1,51 @@
+"""From an attribution to the answer that carries it: names for targets and features, figures per row."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+
+import explain
+from model_store import Decoded, OutputSpec
+
+from . import features, targets
+from .messages import Answer, ExplainAnswer
+
+
+def explained_answer(
+    predicted: Answer, attribution: explain.Attribution, spec: OutputSpec, decoded: Decoded
+) -> ExplainAnswer:
+    """The prediction together with its explanation."""
+    rows = decoded.rows
+    values = {name: np.asarray(array) for name, array in attribution.values.items()}
+    group_names = attribution.group_names
+    common = {entry.name: getattr(predicted, entry.name) for entry in dataclasses.fields(Answer)}
+    return ExplainAnswer(
+        **common,
+        method=attribution.method,
+        parameters=dict(attribution.parameters),
+        seed=attribution.seed,
+        output=spec.name,
+        explained_name=attribution.explained_name,
+        units=attribution.units,
+        targets=[
+            targets.describe_target(attribution.target.index[row], attribution.target.weight[row], spec)
+            for row in range(rows)
+        ],
+        values=values,
+        features=features.by_feature(predicted.manifest, decoded.inputs, values, group_names, rows),
+        base_values=_numbers(attribution.base_values),
+        explained_values=_numbers(attribution.explained_value) or (),
+        quality=[dict(entry) for entry in attribution.quality],
+        program_digest=attribution.program_digest,
+        baseline_digest=attribution.baseline_digest,
+        background_digest=attribution.background_digest,
+        images=decoded.images,
+    )
+
+
+def _numbers(array: Any) -> Sequence[float] | None:
+    return None if array is None else [float(value) for value in np.asarray(array).reshape(-1)]

@@ -1,0 +1,111 @@
+"""Models in use: for each version, what the engine runs, what explain/ reads and its background rows.
+
+The store is asked on every request (an alias may have moved), which is cheap; what is costly is kept here by the
+manifest's digest, the least recently used leaving first. Everything is made on first use, so a model that is only
+predicted with is never parsed for explanations.
+"""
+
+from __future__ import annotations
+
+import io
+import threading
+import zipfile
+from collections import OrderedDict
+from functools import cached_property
+
+import numpy as np
+
+import engine
+import explain
+from model_store import InvalidManifest, ModelVersion
+
+from .messages import Array
+
+
+class LoadedModel:
+    """One version: its artifact, its explain handle and its background."""
+
+    def __init__(self, version: ModelVersion) -> None:
+        self.version = version
+        self.manifest = version.manifest
+        self._lock = threading.Lock()
+
+    @property
+    def row_by_row(self) -> bool:
+        """Whether items cannot share a run, or do not lie along axis 0."""
+        return self.manifest.batching.mode == "row" or any(axis != 0 for axis in self._axes.values())
+
+    @property
+    def _axes(self) -> dict[str, int | None]:
+        """The batch axis of every input and output."""
+        axes = {spec.name: spec.batch_axis for spec in self.manifest.inputs}
+        return axes | {spec.name: spec.batch_axis for spec in self.manifest.outputs}
+
+    @cached_property
+    def artifact(self) -> engine.StoredModel:
+        """What the engine runs. Row by row, a run's tensors are taken whole, whichever axis counts its items."""
+        kind: engine.Kind = "shared" if self.row_by_row else "item"
+        return engine.StoredModel(
+            digest=self.version.model_digest,
+            inputs={spec.name: kind for spec in self.manifest.inputs},
+            outputs={spec.name: kind for spec in self.manifest.outputs},
+            load=lambda: self.version.file("model"),
+            max_items=1 if self.row_by_row else None,
+        )
+
+    @property
+    def source(self) -> explain.Model:
+        """The handle whose compiled programs are kept for later requests."""
+        with self._lock:
+            return self._source
+
+    @cached_property
+    def _source(self) -> explain.Model:
+        one_at_a_time = self.manifest.batching.mode == "row"
+        return explain.Model(self.version.file("model"), batch_axes=self._axes, row_by_row=one_at_a_time)
+
+    @property
+    def background(self) -> dict[str, Array] | None:
+        """Background rows by input name, axis 0 = rows; None where the model has none.
+
+        Raises:
+            InvalidManifest: the file is no npz of the model's inputs.
+        """
+        with self._lock:
+            return self._background
+
+    @cached_property
+    def _background(self) -> dict[str, Array] | None:
+        if "background" not in self.manifest.files:
+            return None
+        try:
+            with np.load(io.BytesIO(self.version.file("background")), allow_pickle=False) as archive:
+                arrays = {name: archive[name] for name in archive.files}
+        except (ValueError, OSError, zipfile.BadZipFile) as error:
+            raise InvalidManifest("files.background", "is no npz of plain arrays") from error
+        if set(arrays) != {spec.name for spec in self.manifest.inputs}:
+            raise InvalidManifest("files.background", "does not hold one array for each input")
+        return arrays
+
+
+class LoadedModels:
+    """The models in use, at most ``limit`` of them."""
+
+    def __init__(self, limit: int) -> None:
+        self._limit = limit
+        self._models: OrderedDict[str, LoadedModel] = OrderedDict()
+        self._lock = threading.Lock()
+
+    def get(self, version: ModelVersion) -> LoadedModel:
+        """The model of this version, made if it is not in use."""
+        with self._lock:
+            loaded = self._models.get(version.digest)
+            if loaded is None or loaded.version.name != version.name or loaded.version.version != version.version:
+                loaded = self._models[version.digest] = LoadedModel(version)
+            self._models.move_to_end(version.digest)
+            while len(self._models) > self._limit:
+                self._models.popitem(last=False)
+            return loaded
+
+    def __len__(self) -> int:
+        return len(self._models)

@@ -1,0 +1,174 @@
+"""What passes between the wire formats and the service: a request as meant, an answer as found.
+
+A wire format builds one of the requests, the service answers it, and a wire format writes the answer down. Neither
+side sees the other's shape: no HTTP here, no JSON text, no sessions. Arrays of answers have the rows along axis 0,
+whatever layout the model itself has.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy.typing as npt
+from PIL.Image import Image
+
+from model_store import Manifest, ModelVersion
+
+Array = npt.NDArray[Any]
+Arrays = Mapping[str, Array]
+
+
+@dataclass(frozen=True)
+class Rows:
+    """Instances of the V1 protocol: lists, ``{"feature": value}`` objects, text, ``{"b64": ...}`` images."""
+
+    instances: Sequence[Any]
+
+
+@dataclass(frozen=True)
+class ImageBody:
+    """One encoded image, as the body of a request."""
+
+    body: bytes
+    media_type: str
+
+
+@dataclass(frozen=True)
+class Tensors:
+    """Named tensors of the V2 protocol."""
+
+    arrays: Arrays
+
+
+@dataclass(frozen=True)
+class RawTensor:
+    """The bytes of a model's only input, as one item; its dtype and shape are the manifest's."""
+
+    body: bytes
+
+
+Payload = Rows | ImageBody | Tensors | RawTensor
+
+
+@dataclass(frozen=True)
+class PredictRequest:
+    """A prediction asked for.
+
+    ``version`` is a number, an alias or None for the default; ``outputs`` names the wanted outputs, None means all.
+    """
+
+    model: str
+    version: str | None
+    payload: Payload
+    outputs: Sequence[str] | None = None
+    route: str = ""
+    request_id: str = ""
+    timeout_seconds: float | None = None
+
+
+@dataclass(frozen=True)
+class ExplainRequest(PredictRequest):
+    """An explanation asked for; None leaves the choice to the model's manifest.
+
+    ``target`` is what the client wrote: a class index or name, ``{"class": a, "versus": b}``, or a list with one of
+    these per row. ``baseline`` and ``background`` are an instance and a list of instances of the model.
+    """
+
+    method: str | None = None
+    target: Any = None
+    output: str | None = None
+    space: str | None = None
+    baseline: Any = None
+    background: Any = None
+    seed: int = 0
+    parameters: Mapping[str, Any] = field(default_factory=dict)
+
+
+@dataclass
+class Runs:
+    """How the engine served a request: runs, and how much others shared them."""
+
+    count: int = 0
+    shared_with_max: int = 0
+    batch_items_max: int = 0
+    queue_seconds: float = 0.0
+    run_seconds: float = 0.0
+
+    def add(self, result: Any) -> None:
+        """Counts one :class:`engine.RunResult`."""
+        self.count += 1
+        self.shared_with_max = max(self.shared_with_max, int(result.shared_with))
+        self.batch_items_max = max(self.batch_items_max, int(result.batch_items))
+        self.queue_seconds += float(result.queue_seconds)
+        self.run_seconds += float(result.run_seconds)
+
+    def to_dict(self) -> dict[str, Any]:
+        """JSON-able: ``count``, ``shared_with_max``, ``batch_items_max``."""
+        return {
+            "count": self.count,
+            "shared_with_max": self.shared_with_max,
+            "batch_items_max": self.batch_items_max,
+        }
+
+
+@dataclass(frozen=True)
+class Answer:
+    """A prediction: inputs and outputs by name, axis 0 = rows, and what recorded them."""
+
+    version: ModelVersion
+    inputs: Arrays
+    outputs: Arrays
+    rows: int
+    labels: Sequence[str] | None
+    runs: Runs
+    decisions: Sequence[str] = ()
+
+    @property
+    def manifest(self) -> Manifest:
+        """The manifest of the version that answered."""
+        return self.version.manifest
+
+    @property
+    def decision(self) -> str | None:
+        """The ulid that the decisions of all rows share."""
+        return self.decisions[0].rsplit(".", 1)[0] if self.decisions else None
+
+
+@dataclass(frozen=True)
+class FeatureAttribution:
+    """What one feature (or declared group) of one row contributed."""
+
+    feature: str
+    label: str
+    value: Any
+    shown: str
+    unit: str | None
+    attribution: float
+
+
+@dataclass(frozen=True)
+class ExplainAnswer(Answer):
+    """A prediction with its explanation.
+
+    ``values`` are the attributions by input name, axis 0 = rows; ``features`` the same per row and feature where the
+    manifest names features, else None. The other sequences have one entry per row.
+    """
+
+    method: str = ""
+    parameters: Mapping[str, Any] = field(default_factory=dict)
+    seed: int = 0
+    output: str = ""
+    explained_name: str = ""
+    units: str = ""
+    targets: Sequence[Mapping[str, Any]] = ()
+    values: Arrays = field(default_factory=dict)
+    features: Sequence[Sequence[FeatureAttribution]] | None = None
+    base_values: Sequence[float] | None = None
+    explained_values: Sequence[float] = ()
+    quality: Sequence[Mapping[str, Any]] = ()
+    program_digest: str | None = None
+    baseline_digest: str | None = None
+    background_digest: str | None = None
+    images: Sequence[Image | None] = ()

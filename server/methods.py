@@ -1,0 +1,91 @@
+"""Which explanation method is used, and whether the model offers it."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+import explain
+
+from .errors import BadRequest, MethodNotOffered
+from .loaded import LoadedModel
+from .messages import ExplainRequest
+
+
+def choose(loaded: LoadedModel, request: ExplainRequest) -> str:
+    """The name of the method: the one asked for, else the manifest's default.
+
+    Raises:
+        BadRequest: no method of this name, or none asked for where the model has no default.
+        MethodNotOffered: the model does not offer it; the message says why and what it offers.
+    """
+    offered = loaded.manifest.explanation.methods
+    method = request.method or loaded.manifest.explanation.method
+    if method is None:
+        came = "none, and the model has no default"
+        raise BadRequest("method", came, f"one of {', '.join(offered) or 'none: the model offers no explanations'}")
+    if method not in explain.METHODS:
+        raise BadRequest("method", repr(method[:60]), f"one of {', '.join(explain.METHODS)}")
+    if method not in offered and not _brought(loaded, method, request):
+        listed = ", ".join(offered) or "none"
+        raise MethodNotOffered(
+            f"method {method}: not offered by this model: {reason(loaded, method)}; offered: {listed}"
+        )
+    return method
+
+
+def _brought(loaded: LoadedModel, method: str, request: ExplainRequest) -> bool:
+    """Whether the request itself brings the background whose absence is why the method is not offered."""
+    lacks = "background" in explain.METHODS[method].needs and "background" not in loaded.manifest.files
+    return lacks and request.background is not None
+
+
+def reason(loaded: LoadedModel, method: str) -> str:
+    """Why a model does not offer a method."""
+    given = loaded.manifest.explanation.refused.get(method)
+    if given:
+        return given
+    needs = explain.METHODS[method].needs
+    if "background" in needs and "background" not in loaded.manifest.files:
+        return "it needs a background set and the model has none (send one as background)"
+    return "the model's manifest does not list it"
+
+
+def parameters(given: Mapping[str, Any], limit: int) -> dict[str, Any]:
+    """The method's parameters as asked for, with no number of evaluations beyond the limit.
+
+    Raises:
+        BadRequest: a number larger than ``limit``.
+    """
+    for name, value in given.items():
+        if isinstance(value, int | float) and not isinstance(value, bool) and abs(value) > limit:
+            raise BadRequest(f"parameters.{name[:60]}", f"{value:g}"[:40], f"at most {limit}")
+        if name in RESERVED:
+            raise BadRequest(f"parameters.{name}", "it", "this member beside parameters, not inside")
+    return dict(given)
+
+
+RESERVED = frozenset(
+    {"model", "inputs", "method", "outputs", "target", "output", "space", "baseline", "background", "seed"}
+)
+
+
+def describe(loaded: LoadedModel) -> dict[str, Any]:
+    """What ``/explainers`` answers: the methods offered with their parameters, the refused with their reasons."""
+    offered = [name for name in loaded.manifest.explanation.methods if name in explain.METHODS]
+    refused = [name for name in explain.METHODS if name not in offered]
+    return {
+        "name": loaded.version.name,
+        "version": str(loaded.version.version),
+        "default": loaded.manifest.explanation.method,
+        "explainers": [
+            {
+                "name": name,
+                "summary": explain.METHODS[name].summary,
+                "parameters": explain.METHODS[name].parameters,
+                "needs": sorted(explain.METHODS[name].needs),
+            }
+            for name in offered
+        ],
+        "refused": [{"name": name, "reason": reason(loaded, name)} for name in refused],
+    }

@@ -1,0 +1,118 @@
+"""From an answer to the decision draft that audit/ commits: one row draft for each row."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from datetime import datetime
+from typing import Any
+
+import numpy as np
+
+from audit import DecisionDraft, RowDraft
+from engine import EngineInfo
+
+from .messages import Answer, Arrays, ExplainAnswer, ImageBody, PredictRequest, RawTensor, Rows
+from .plain import plain
+from .version import VERSION
+from .wire import strict_json
+
+ANONYMOUS = "anonymous"
+
+
+def draft(
+    answer: Answer, request: PredictRequest, info: EngineInfo, received_at: datetime, received_ns: int
+) -> DecisionDraft:
+    """The record of one request.
+
+    Args:
+        answer: what will be answered; an ExplainAnswer is recorded with its explanation.
+        request: what was asked.
+        info: the runtime that computed it.
+        received_at: when the request came, aware.
+        received_ns: ``time.monotonic_ns()`` of the same moment.
+    """
+    version = answer.version
+    return DecisionDraft(
+        model={
+            "name": version.name,
+            "version": version.version,
+            "digest": version.digest,
+            "model_digest": version.model_digest,
+        },
+        route=request.route,
+        principal=ANONYMOUS,
+        received_at=received_at,
+        received_ns=received_ns,
+        request_id=request.request_id or None,
+        rows=[_row(answer, request, row) for row in range(answer.rows)],
+        runtime={
+            "server_version": VERSION,
+            "engine": info.runtime,
+            "engine_version": info.version,
+            "providers": list(info.providers),
+            "threads": info.threads,
+            "runs": answer.runs.to_dict(),
+        },
+    )
+
+
+def _row(answer: Answer, request: PredictRequest, row: int) -> RowDraft:
+    inputs = {name: array[row : row + 1] for name, array in answer.inputs.items()}
+    outputs = {name: array[row : row + 1] for name, array in answer.outputs.items()}
+    values = answer.values if isinstance(answer, ExplainAnswer) else {}
+    attributions = {name: array[row : row + 1] for name, array in values.items()}
+    broken = [f"output {name}" for name in not_finite(outputs)]
+    broken += [f"attribution of {name}" for name in not_finite(attributions)]
+    received, media_type = _received(request, row)
+    return RowDraft(
+        inputs=inputs,
+        outputs=outputs,
+        received=received,
+        received_type=media_type,
+        explanation=_explanation(answer, row) if isinstance(answer, ExplainAnswer) else None,
+        attributions=attributions or None,
+        status="invalid_output" if broken else "ok",
+        note=f"{', '.join(broken)}: NaN or infinite" if broken else None,
+    )
+
+
+def not_finite(arrays: Arrays) -> list[str]:
+    """The names of the arrays that hold a NaN or an infinity."""
+    return [name for name, array in arrays.items() if array.dtype.kind in "fc" and not np.isfinite(array).all()]
+
+
+def _received(request: PredictRequest, row: int) -> tuple[bytes | None, str | None]:
+    """What the client sent for this row alone, so that one row can be erased without the others."""
+    payload = request.payload
+    if isinstance(payload, ImageBody):
+        return payload.body, payload.media_type
+    if isinstance(payload, RawTensor):
+        return payload.body, "application/octet-stream"
+    if isinstance(payload, Rows):
+        return strict_json.dumps(payload.instances[row]), "application/json"
+    return None, None
+
+
+def _explanation(answer: ExplainAnswer, row: int) -> Mapping[str, Any]:
+    summary: Mapping[str, Any] = plain(
+        {
+            "method": answer.method,
+            "parameters": answer.parameters,
+            "seed": answer.seed,
+            "output": answer.output,
+            "explained_name": answer.explained_name,
+            "units": answer.units,
+            "target": answer.targets[row],
+            "base_value": _at(answer.base_values, row),
+            "explained_value": answer.explained_values[row],
+            "quality": answer.quality[row],
+            "program_digest": answer.program_digest,
+            "baseline_digest": answer.baseline_digest,
+            "background_digest": answer.background_digest,
+        }
+    )
+    return summary
+
+
+def _at(values: Sequence[float] | None, row: int) -> float | None:
+    return None if values is None else values[row]

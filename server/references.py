@@ -1,0 +1,96 @@
+"""What an explanation compares with: the background rows and the baseline, from the manifest or from the request."""
+
+from __future__ import annotations
+
+import hashlib
+from typing import Any
+
+import numpy as np
+
+from model_store import Manifest, decode_rows
+
+from .errors import BadRequest
+from .loaded import LoadedModel
+from .messages import Array
+
+NUMBER = (int, float)
+
+
+def background(loaded: LoadedModel, instances: Any, limit: int) -> dict[str, Array] | None:
+    """Background rows by input name, axis 0 = rows: the request's instances, else the model's own, else None.
+
+    Raises:
+        BadRequest: no list of rows, or more than ``limit``.
+        InvalidInput: a row that does not fit the model.
+    """
+    if instances is None:
+        return loaded.background
+    if not isinstance(instances, list) or not 0 < len(instances) <= limit:
+        raise BadRequest("background", type(instances).__name__, f"a list of 1 to {limit} instances of the model")
+    return dict(decode_rows(loaded.manifest, instances).inputs)
+
+
+def baseline(loaded: LoadedModel, instance: Any) -> dict[str, Array] | None:
+    """One reference point by input name, shaped like one item with an axis of length 1 in front; None leaves it open.
+
+    The request's instance (or one number for every element), else what the manifest says: a constant, or the centre of
+    the background, where a category has no mean and its commonest code stands instead.
+
+    Raises:
+        InvalidInput: an instance that does not fit the model.
+    """
+    if isinstance(instance, NUMBER) and not isinstance(instance, bool):
+        return _constant(loaded.manifest, float(instance))
+    if instance is not None:
+        return dict(decode_rows(loaded.manifest, [instance]).inputs)
+    default = loaded.manifest.explanation.baseline
+    if default is None:
+        return None
+    if default.kind == "constant":
+        return _constant(loaded.manifest, default.value)
+    rows = loaded.background
+    return None if rows is None else centre(loaded.manifest, rows)
+
+
+def _constant(manifest: Manifest, value: float) -> dict[str, Array] | None:
+    shapes = {spec.name: spec.item_shape for spec in manifest.inputs}
+    if any(not isinstance(size, int) for shape in shapes.values() for size in shape):
+        raise BadRequest("baseline", f"the number {value:g}", "an instance, because the model's inputs have free sizes")
+    return {
+        spec.name: np.full((1, *(int(str(size)) for size in shapes[spec.name])), value, dtype=spec.dtype)
+        for spec in manifest.inputs
+    }
+
+
+def centre(manifest: Manifest, rows: dict[str, Array]) -> dict[str, Array]:
+    """The mean of the rows, [1, ...] by input name; categories and whole numbers take the commonest value."""
+    middle: dict[str, Array] = {}
+    for name, values in rows.items():
+        flat = values.reshape(len(values), -1)
+        if values.dtype.kind == "f":
+            point = flat.mean(axis=0, dtype=np.float64)
+            coded = [part.index for part in manifest.features if part.input == name and part.kind == "category"]
+        else:
+            point = np.empty(flat.shape[1], dtype=values.dtype)
+            coded = list(range(flat.shape[1]))
+        for position in coded:
+            point[position] = _commonest(flat[:, position])
+        middle[name] = point.reshape(1, *values.shape[1:]).astype(values.dtype)
+    return middle
+
+
+def _commonest(values: Array) -> Any:
+    found, counts = np.unique(values, return_counts=True)
+    return found[np.argmax(counts)]
+
+
+def digest(arrays: dict[str, Array] | None) -> str | None:
+    """SHA-256 (hex) over names, dtypes, shapes and little-endian bytes, names in order; None of None."""
+    if arrays is None:
+        return None
+    sha = hashlib.sha256()
+    for name in sorted(arrays):
+        array = np.ascontiguousarray(arrays[name])
+        sha.update(f"{name}\n{array.dtype.str}\n{list(array.shape)}\n".encode())
+        sha.update("\0".join(map(str, array.ravel())).encode() if array.dtype.kind == "O" else array.tobytes())
+    return sha.hexdigest()

@@ -1,0 +1,13 @@
+"""Routes: HTTP only. Each reads a request, calls the service or a wire format, and writes an answer."""
+
+from __future__ import annotations
+
+from flask import Flask
+
+from . import console, decisions, health, metadata, v1, v2
+
+
+def register(app: Flask) -> None:
+    """Adds every blueprint to the application."""
+    for module in (health, metadata, v1, v2, decisions, console):
+        app.register_blueprint(module.blueprint)

@@ -1,0 +1,79 @@
+"""What every route does with a request: find the service, read the body whole or not at all, write JSON."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+from flask import Response, current_app, g, request
+
+from ..errors import BadRequest, UnsupportedMedia
+from ..messages import Answer
+from ..service import Service
+from ..wire import negotiation, strict_json
+
+EXTENSION = "glasshouse"
+DECISION_HEADER = "Glasshouse-Decision"
+MULTIPART = "multipart/form-data"
+_SIGNATURES = {b"\x89PNG\r\n\x1a\n": negotiation.PNG, b"\xff\xd8\xff": "image/jpeg"}
+
+
+def service() -> Service:
+    """The service of this application."""
+    found: Service = current_app.extensions[EXTENSION]
+    return found
+
+
+def body() -> bytes:
+    """The whole body.
+
+    Raises:
+        UnsupportedMedia: it is compressed.
+        BadRequest: fewer bytes came than ``Content-Length`` announced.
+    """
+    coding = request.headers.get("Content-Encoding", "identity").strip().lower()
+    if coding not in ("", "identity"):
+        raise UnsupportedMedia(f"Content-Encoding: got {coding[:40]!r}, expected an uncompressed body")
+    content = request.get_data(cache=True)
+    announced = request.content_length
+    # The HTTP server hands on a body that was cut short without an error.
+    if announced is not None and announced != len(content):
+        raise BadRequest("body", f"{len(content)} bytes", f"the {announced} that Content-Length announces")
+    return content
+
+
+def body_or_file() -> tuple[bytes, str]:
+    """The body and its media type; of a multipart form, its only file and that file's type.
+
+    Raises:
+        BadRequest: a form that is not exactly one file.
+    """
+    content, media_type = body(), request.mimetype
+    if media_type != MULTIPART:
+        return content, media_type
+    files = [upload for _, upload in request.files.items(multi=True)]
+    if len(files) != 1 or request.form:
+        came = f"{len(files)} files and {len(request.form)} fields"
+        raise BadRequest("form", came, "exactly one file and nothing else")
+    content = files[0].read()
+    kinds = [kind for signature, kind in _SIGNATURES.items() if content.startswith(signature)]
+    return content, kinds[0] if kinds else files[0].mimetype
+
+
+def request_fields(route: str) -> dict[str, Any]:
+    """What a request message takes from HTTP rather than from the body."""
+    return {"route": route, "request_id": g.request_id}
+
+
+def as_json(value: Any, answer: Answer | None = None) -> Response:
+    """A JSON answer; with the decision's id in a header where there is one."""
+    return respond(strict_json.dumps(value), {"Content-Type": negotiation.JSON}, answer)
+
+
+def respond(content: bytes, headers: Mapping[str, str], answer: Answer | None = None) -> Response:
+    """An answer of bytes."""
+    response = Response(content, headers=dict(headers))
+    if answer is not None and answer.decision is not None:
+        response.headers[DECISION_HEADER] = answer.decision
+        g.decision = answer.decision
+    return response

@@ -1,0 +1,75 @@
+"""What there is to know about the server and its models."""
+
+from __future__ import annotations
+
+from flask import Blueprint, Response
+
+from .. import catalogue, methods
+from ..errors import BadRequest
+from ..wire import strict_json
+from .incoming import as_json, body, service
+
+blueprint = Blueprint("metadata", __name__)
+
+
+@blueprint.get("/v2")
+def server() -> Response:
+    """Name, version and extensions."""
+    return as_json(catalogue.server_metadata())
+
+
+@blueprint.get("/v1/models")
+@blueprint.get("/v2/models")
+def models() -> Response:
+    """The names of the models."""
+    return as_json({"models": [version.name for version in service().models()]})
+
+
+@blueprint.get("/v2/models/<name>")
+@blueprint.get("/v2/models/<name>/versions/<version>")
+def model(name: str, version: str | None = None) -> Response:
+    """Inputs, outputs and versions of a model."""
+    found = service().store.resolve(name, version)
+    numbers = [entry.version for entry in service().store.versions(name) if not entry.archived]
+    return as_json(catalogue.model_metadata(found, numbers))
+
+
+@blueprint.get("/v2/models/<name>/config")
+@blueprint.get("/v2/models/<name>/versions/<version>/config")
+def config(name: str, version: str | None = None) -> Response:
+    """The model configuration that Triton's clients read."""
+    loaded = service().resolve(name, version)
+    return as_json(catalogue.model_config(loaded, service().config.max_batch))
+
+
+@blueprint.get("/v2/models/<name>/stats")
+@blueprint.get("/v2/models/<name>/versions/<version>/stats")
+def model_statistics(name: str, version: str | None = None) -> Response:
+    """Counts and times of one model."""
+    found = service().store.resolve(name, version)
+    return as_json({"model_stats": [catalogue.statistics(found, service().engine.statistics())]})
+
+
+@blueprint.get("/v2/models/stats")
+def statistics() -> Response:
+    """Counts and times of all models."""
+    figures = service().engine.statistics()
+    return as_json({"model_stats": [catalogue.statistics(version, figures) for version in service().models()]})
+
+
+@blueprint.get("/v2/models/<name>/explainers")
+@blueprint.get("/v2/models/<name>/versions/<version>/explainers")
+def explainers(name: str, version: str | None = None) -> Response:
+    """The methods a model offers with their parameters, and why it does not offer the others."""
+    return as_json(methods.describe(service().resolve(name, version)))
+
+
+@blueprint.post("/v2/repository/index")
+def index() -> Response:
+    """Every model with its state; ``{"ready": true}`` leaves out those that are not."""
+    content = body()
+    asked = strict_json.loads(content) if content.strip() else {}
+    if not isinstance(asked, dict) or not isinstance(asked.get("ready", False), bool):
+        raise BadRequest("ready", strict_json.kind_of(asked), "true or false, in an object")
+    entries = service().index()
+    return as_json([entry for entry in entries if entry["state"] == "READY" or not asked.get("ready")])

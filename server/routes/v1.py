@@ -1,0 +1,43 @@
+"""The V1 protocol: ``/v1/models/{m}:predict`` and ``:explain``."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from flask import Blueprint, Response, request
+
+from .. import drawing
+from ..messages import PredictRequest
+from ..wire import negotiation, options, v1
+from .incoming import as_json, body_or_file, request_fields, respond, service
+
+blueprint = Blueprint("v1", __name__)
+
+
+@blueprint.post("/v1/models/<name>:predict")
+@blueprint.post("/v1/models/<name>/versions/<version>:predict")
+def predict(name: str, version: str | None = None) -> Response:
+    """Rows, or one image, in; predictions out."""
+    asked, more = _read(name, version, "v1.predict")
+    v1.no_options(more)
+    answer = service().predict(asked)
+    return as_json(v1.predict_answer(answer), answer)
+
+
+@blueprint.post("/v1/models/<name>:explain")
+@blueprint.post("/v1/models/<name>/versions/<version>:explain")
+def explain(name: str, version: str | None = None) -> Response:
+    """Rows, or one image, in; predictions with explanations out, or the picture of one."""
+    form = negotiation.choose(request.headers.get("Accept"), (negotiation.JSON, negotiation.PNG, negotiation.SVG))
+    asked, more = _read(name, version, "v1.explain")
+    drawing.require_one_row(asked.payload, form)
+    answer = service().explain(options.explain_request(asked, more))
+    if form == negotiation.JSON:
+        return as_json(v1.explain_answer(answer), answer)
+    return respond(drawing.render(answer, form), {"Content-Type": form}, answer)
+
+
+def _read(name: str, version: str | None, route: str) -> tuple[PredictRequest, dict[str, Any]]:
+    content, media_type = body_or_file()
+    payload, more = v1.read(content, media_type, request.args.to_dict())
+    return PredictRequest(name, version, payload, **request_fields(route)), more

@@ -1,0 +1,29 @@
+"""One served model on decoded rows: in one go where items lie along axis 0, else one run for each row."""
+
+from __future__ import annotations
+
+import numpy as np
+
+import engine
+from model_store import Decoded, from_model_layout, to_model_layout
+
+from .loaded import LoadedModel
+from .messages import Array, Runs
+
+
+def run_model(
+    runner: engine.Engine, loaded: LoadedModel, decoded: Decoded, deadline: float, runs: Runs
+) -> dict[str, Array]:
+    """The model's outputs by name, axis 0 = rows, counted in ``runs``."""
+    if not loaded.row_by_row:
+        result = runner.run(loaded.artifact, decoded.inputs, lane="predict", deadline=deadline)
+        runs.add(result)
+        return result.outputs
+    rows: list[dict[str, Array]] = []
+    for row in range(decoded.rows):
+        item = {name: array[row : row + 1] for name, array in decoded.inputs.items()}
+        feeds = to_model_layout(loaded.manifest, item)
+        result = runner.run(loaded.artifact, feeds, lane="predict", deadline=deadline)
+        runs.add(result)
+        rows.append(from_model_layout(loaded.manifest, result.outputs))
+    return {name: np.concatenate([outputs[name] for outputs in rows]) for name in rows[0]}

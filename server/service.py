@@ -1,0 +1,253 @@
+"""The story of a prediction and of an explanation, told once, without HTTP.
+
+*Predict:* the version is resolved, the rows are decoded by its manifest, the engine runs the served file, audit/
+commits the decision, the answer leaves.
+
+*Explain:* the same, and between run and record explain/ plans, the engine runs its programs chunk by chunk in the gaps
+that predictions leave, and explain/ reduces them to attributions with their quality.
+
+Nothing is answered that could not be recorded, unless decisions are switched off.
+"""
+
+from __future__ import annotations
+
+import math
+import time
+from collections.abc import Mapping
+from dataclasses import dataclass, field, replace
+from datetime import UTC, datetime
+from typing import TypeVar
+
+import numpy as np
+
+import engine
+import explain
+import model_store
+from audit import AuditLog, Decision
+from model_store import Decoded, Manifest, ModelVersion, Store
+
+from . import methods, records, references, targets
+from .config import Config
+from .errors import AuditDisabled, BadRequest, BodyTooLarge, message_of
+from .explained import explained_answer
+from .loaded import LoadedModel, LoadedModels
+from .messages import (
+    Answer,
+    Array,
+    ExplainAnswer,
+    ExplainRequest,
+    ImageBody,
+    Payload,
+    PredictRequest,
+    RawTensor,
+    Rows,
+    Runs,
+)
+from .runner import run_model
+from .wire.tensors import BYTES, datatype_of, from_bytes, require_finite
+
+AnswerT = TypeVar("AnswerT", bound=Answer)
+
+
+@dataclass(frozen=True)
+class Clock:
+    """When a request came, and until when it may be worked on."""
+
+    deadline: float
+    received_at: datetime = field(default_factory=lambda: datetime.now(UTC))
+    received_ns: int = field(default_factory=time.monotonic_ns)
+
+
+class Service:
+    """Answers requests about the models of one store.
+
+    Every method may be called from many threads. Errors of the rooms it enters pass through as they are.
+    """
+
+    def __init__(self, store: Store, runner: engine.Engine, log: AuditLog | None, config: Config) -> None:
+        self.store = store
+        self.engine = runner
+        self.audit = log
+        self.config = config
+        self._models = LoadedModels(config.model_cache)
+        self._missing: dict[str, str] = {"server": "is starting"}
+
+    def start(self) -> None:
+        """Loads every required model, so that the first request of each finds its session ready."""
+        missing: dict[str, str] = {}
+        for name in self.config.required_models or self.store.models():
+            try:
+                self.engine.load(self.loaded(self.store.resolve(name)).artifact)
+            except (model_store.StoreError, engine.EngineError) as error:
+                missing[name] = str(error)
+        self._missing = missing
+
+    def missing(self) -> Mapping[str, str]:
+        """The required models that are not loaded, with the reason; empty means ready."""
+        return self._missing
+
+    def models(self) -> list[ModelVersion]:
+        """The default version of every model that offers one, by name."""
+        found = []
+        for name in self.store.models():
+            try:
+                found.append(self.store.resolve(name))
+            except model_store.UnknownVersion:
+                continue
+        return found
+
+    def loaded(self, version: ModelVersion) -> LoadedModel:
+        """The model of this version as it is kept in use."""
+        return self._models.get(version)
+
+    def resolve(self, name: str, version: str | None) -> LoadedModel:
+        """The model of a name and a version (a number, an alias or None for the default)."""
+        return self.loaded(self.store.resolve(name, version))
+
+    def load(self, name: str, version: str | None) -> None:
+        """Makes the model's session, unless it is there."""
+        self.engine.load(self.resolve(name, version).artifact)
+
+    def index(self) -> list[dict[str, str]]:
+        """Every offered version with its state, READY or UNAVAILABLE with the reason."""
+        entries = []
+        for name in self.store.models():
+            for version in self.store.versions(name):
+                if not version.archived:
+                    entries.append({"name": name, "version": str(version.version), **self._state(version)})
+        return entries
+
+    def _state(self, version: ModelVersion) -> dict[str, str]:
+        try:
+            self.engine.load(self.loaded(version).artifact)
+        except (model_store.StoreError, engine.EngineError) as error:
+            return {"state": "UNAVAILABLE", "reason": message_of(error)}
+        return {"state": "READY", "reason": ""}
+
+    def predict(self, request: PredictRequest) -> Answer:
+        """Predicts. A NaN in an output is recorded and handed on; a wire format that cannot carry it refuses."""
+        clock = self._clock(request)
+        loaded = self.resolve(request.model, request.version)
+        decoded = self._decode(loaded, request.payload)
+        answer = self._predicted(loaded, decoded, request, clock)
+        return self._recorded(answer, request, clock)
+
+    def explain(self, request: ExplainRequest) -> ExplainAnswer:
+        """Predicts and explains.
+
+        Raises:
+            InvalidOutput: the model answered a NaN or an infinity, which nothing can explain; the decision is recorded.
+        """
+        clock = self._clock(request)
+        loaded = self.resolve(request.model, request.version)
+        method = methods.choose(loaded, request)
+        decoded = self._decode(loaded, request.payload)
+        if decoded.rows > self.config.max_explain_rows:
+            raise BodyTooLarge(f"rows: got {decoded.rows}, expected at most {self.config.max_explain_rows} to explain")
+        predicted = self._predicted(loaded, decoded, request, clock)
+        if records.not_finite(predicted.outputs):
+            recorded = self._recorded(predicted, request, clock)
+            for name, array in recorded.outputs.items():
+                require_finite(array, f"output {name}", recorded.decisions)
+        answer = self._explained(loaded, decoded, predicted, request, method, clock)
+        return self._recorded(answer, request, clock)
+
+    def decision(self, decision_id: str) -> Decision:
+        """A recorded decision, its digests checked."""
+        if self.audit is None:
+            raise AuditDisabled("decisions are not recorded by this server (audit = off)")
+        return self.audit.get(decision_id)
+
+    def close(self) -> None:
+        """Stops the engine; what waits fails, what runs ends."""
+        self.engine.close()
+
+    def _clock(self, request: PredictRequest) -> Clock:
+        seconds = self.config.deadline_seconds
+        if request.timeout_seconds is not None:
+            seconds = min(seconds, request.timeout_seconds)
+        return Clock(time.monotonic() + seconds)
+
+    def _decode(self, loaded: LoadedModel, payload: Payload) -> Decoded:
+        manifest, limit = loaded.manifest, self.config.max_rows
+        if isinstance(payload, Rows):
+            if len(payload.instances) > limit:
+                raise BodyTooLarge(f"rows: got {len(payload.instances)}, expected at most {limit}")
+            return model_store.decode_rows(manifest, list(payload.instances), self.config.max_image_pixels)
+        if isinstance(payload, ImageBody):
+            return model_store.decode_image(manifest, payload.body, self.config.max_image_pixels)
+        arrays = _raw_arrays(manifest, payload.body) if isinstance(payload, RawTensor) else payload.arrays
+        decoded = model_store.decode_tensors(manifest, arrays)
+        if decoded.rows > limit:
+            raise BodyTooLarge(f"rows: got {decoded.rows}, expected at most {limit}")
+        return decoded
+
+    def _predicted(self, loaded: LoadedModel, decoded: Decoded, request: PredictRequest, clock: Clock) -> Answer:
+        known = [spec.name for spec in loaded.manifest.outputs]
+        for name in request.outputs or ():
+            if name not in known:
+                raise BadRequest("outputs", repr(name[:60]), f"names among {', '.join(known)}")
+        runs = Runs()
+        outputs = run_model(self.engine, loaded, decoded, clock.deadline, runs)
+        labels = targets.labels(loaded.manifest, outputs, decoded.rows)
+        return Answer(loaded.version, decoded.inputs, outputs, decoded.rows, labels, runs)
+
+    def _explained(
+        self,
+        loaded: LoadedModel,
+        decoded: Decoded,
+        predicted: Answer,
+        request: ExplainRequest,
+        method: str,
+        clock: Clock,
+    ) -> ExplainAnswer:
+        spec = targets.output_spec(loaded.manifest, request.output)
+        needs = explain.METHODS[method].needs
+        compared = {
+            "baseline": references.baseline(loaded, request.baseline) if "baseline" in needs else None,
+            "background": references.background(loaded, request.background, self.config.max_rows)
+            if "background" in needs
+            else None,
+        }
+        run = explain.begin(
+            loaded.source,
+            dict(decoded.inputs),
+            method=method,
+            outputs=dict(predicted.outputs),
+            target=targets.resolve_target(request.target, spec, decoded.rows),
+            output=spec.name,
+            space=request.space,
+            seed=request.seed,
+            **compared,
+            **methods.parameters(request.parameters, self.config.max_explain_evals),
+        )
+        while (chunk := run.chunk()) is not None:
+            program, feeds = chunk
+            result = self.engine.run(program, feeds, lane="explain", deadline=clock.deadline)
+            predicted.runs.add(result)
+            run.update(result.outputs)
+        return explained_answer(predicted, run.result(), spec, decoded)
+
+    def _recorded(self, answer: AnswerT, request: PredictRequest, clock: Clock) -> AnswerT:
+        if self.audit is None:
+            return answer
+        draft = records.draft(answer, request, self.engine.info(), clock.received_at, clock.received_ns)
+        return replace(answer, decisions=tuple(self.audit.record(draft)))
+
+
+def _raw_arrays(manifest: Manifest, body: bytes) -> dict[str, Array]:
+    """The only input of a model from its bare bytes, as one item; one free size is found from the length."""
+    if len(manifest.inputs) != 1:
+        raise BadRequest(
+            "body", "one raw tensor", f"named tensors, because the model has {len(manifest.inputs)} inputs"
+        )
+    spec = manifest.inputs[0]
+    datatype = datatype_of(spec.dtype)
+    shape = [1 if axis == spec.batch_axis else size for axis, size in enumerate(spec.shape)]
+    free = [axis for axis, size in enumerate(shape) if not isinstance(size, int)]
+    if len(free) > 1:
+        raise BadRequest("body", "one raw tensor", "a named tensor with its shape, because several sizes are free")
+    fixed = math.prod(size for size in shape if isinstance(size, int))
+    for axis in free:
+        shape[axis] = 1 if datatype == BYTES else len(body) // max(1, fixed * np.dtype(spec.dtype).itemsize)
+    return {spec.name: from_bytes(body, datatype, [int(str(size)) for size in shape], f"input {spec.name}")}

@@ -1,0 +1,95 @@
+"""From settings to a running server: the rooms opened, and Granian in front of the application.
+
+Granian's own process holds the socket; the worker process opens store, engine and records, loads the models and then
+answers. The socket is bound first, so requests that come while models load wait instead of being refused.
+"""
+
+from __future__ import annotations
+
+import ipaddress
+from collections.abc import Callable
+from functools import partial
+from typing import Any
+
+from audit import AuditLog, migrate, open_database
+from engine import InProcessEngine
+from model_store import Store
+
+from .banner import banner
+from .config import Config
+from .logs import configure, log
+from .service import Service
+
+STOP_SECONDS = 30
+
+
+def open_service(config: Config) -> Service:
+    """A service with its store, engine and decision records open and the required models loaded."""
+    engine = InProcessEngine(
+        max_batch=config.max_batch,
+        max_wait_ms=config.max_wait_ms,
+        queue_limit=config.queue_limit,
+        threads=config.threads or None,
+        session_limit=config.session_limit,
+    )
+    service = Service(Store(config.store, create=False), engine, _audit(config), config)
+    service.start()
+    for name, reason in service.missing().items():
+        log().error("model not loaded", extra={"model": name, "error": reason})
+    return service
+
+
+def _audit(config: Config) -> AuditLog | None:
+    if config.audit == "off":
+        return None
+    database = open_database(config.database)
+    migrate(database)
+    return AuditLog(database)
+
+
+def serve(config: Config) -> None:
+    """Serves until SIGTERM or SIGINT; requests that are being answered then are finished first."""
+    from granian import Granian
+    from granian.constants import HTTPModes, Interfaces
+    from granian.log import LogLevels
+
+    configure(config.log_level)
+    if not is_loopback(config.host):
+        log().warning(
+            "listening beyond this machine: there is no authentication; put a proxy with access control in front",
+            extra={"route": config.host},
+        )
+    server = Granian(
+        "server",
+        address=config.host,
+        port=config.port,
+        interface=Interfaces.WSGI,
+        http=HTTPModes.http1,
+        websockets=False,
+        workers=config.workers,
+        blocking_threads=config.request_threads,
+        backpressure=config.request_threads + config.queue_limit,
+        log_level=LogLevels.warning,
+        respawn_failed_workers=True,
+        workers_kill_timeout=STOP_SECONDS,
+    )
+    server.serve(target_loader=partial(_worker, config), wrap_loader=False)
+
+
+def _worker(config: Config) -> Callable[..., Any]:
+    """Runs in the worker process: the application, ready to answer."""
+    from .app import create_app
+
+    configure(config.log_level)
+    service = open_service(config)
+    app = create_app(config, service)
+    print(banner(config, service), flush=True)
+    return app
+
+
+def is_loopback(host: str) -> bool:
+    """Whether an address is reachable from this machine only."""
+    try:
+        return ipaddress.ip_address(host).is_loopback
+    except ValueError:
+        return host == "localhost"

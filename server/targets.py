@@ -1,0 +1,146 @@
+"""Which number is explained: from what a client writes to positions in an output, and back to a name."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import numpy as np
+
+from model_store import Manifest, OutputSpec
+
+from .errors import BadRequest
+from .messages import Arrays
+
+CONTRAST = frozenset({"class", "versus"})
+NAMES_SHOWN = 20
+
+
+def output_spec(manifest: Manifest, name: str | None) -> OutputSpec:
+    """The explained output: the one asked for, else the manifest's, else the model's only or first one.
+
+    Raises:
+        BadRequest: no output of this name.
+    """
+    wanted = name or manifest.explanation.output
+    if wanted is None:
+        return manifest.outputs[0]
+    for spec in manifest.outputs:
+        if spec.name == wanted:
+            return spec
+    known = ", ".join(spec.name for spec in manifest.outputs)
+    raise BadRequest("output", repr(wanted[:60]), f"one of {known}")
+
+
+def resolve_target(target: Any, spec: OutputSpec, rows: int) -> Any:
+    """A client's target with class names turned into indices: None, an index, a contrast, or a list of these per row.
+
+    Raises:
+        BadRequest: an unknown class name, a target of another kind, or a list that is not one target per row.
+    """
+    if target is None or target == "predicted":
+        return None
+    if not isinstance(target, list):
+        return _one(target, spec, "target")
+    if len(target) != rows:
+        raise BadRequest("target", f"a list of {len(target)}", f"one target, or one for each of the {rows} rows")
+    return [_one(entry, spec, f"target[{row}]") for row, entry in enumerate(target)]
+
+
+def _one(target: Any, spec: OutputSpec, what: str) -> Any:
+    if isinstance(target, Mapping):
+        if set(target) != CONTRAST:
+            raise BadRequest(
+                what, f"an object with {', '.join(sorted(map(str, target))) or 'nothing'}", "class and versus"
+            )
+        return {part: _index(target[part], spec, f"{what}.{part}") for part in ("class", "versus")}
+    return _index(target, spec, what)
+
+
+def _index(target: Any, spec: OutputSpec, what: str) -> int:
+    names = spec.class_names
+    if isinstance(target, str) and target in names:
+        return names.index(target)
+    # A query string has no numbers, so digits that name no class are an index.
+    if isinstance(target, str) and target.isascii() and target.isdigit() and len(target) < 10:
+        target = int(target)
+    if isinstance(target, bool) or not isinstance(target, int):
+        raise BadRequest(what, repr(target)[:60], _expected(spec))
+    count = classes(spec)
+    if target < 0 or (count is not None and target >= count):
+        raise BadRequest(what, str(target), _expected(spec))
+    return target
+
+
+def classes(spec: OutputSpec) -> int | None:
+    """How many classes or values an item of this output has on its last axis; None where that is not fixed."""
+    if spec.class_names and not _binary_score(spec):
+        return len(spec.class_names)
+    last = spec.item_shape[-1] if spec.item_shape else 1
+    return last if isinstance(last, int) else None
+
+
+def _binary_score(spec: OutputSpec) -> bool:
+    """Two class names over one number: a single score whose sign or threshold decides."""
+    return len(spec.class_names) == 2 and (not spec.item_shape or spec.item_shape[-1] == 1)
+
+
+def _expected(spec: OutputSpec) -> str:
+    count = classes(spec)
+    bounds = f"an index from 0 to {count - 1}" if count is not None else "an index"
+    if not spec.class_names:
+        return f"{bounds} of output {spec.name}"
+    more = ", ..." if len(spec.class_names) > NAMES_SHOWN else ""
+    return f"{bounds}, or a class of output {spec.name}: {', '.join(spec.class_names[:NAMES_SHOWN])}{more}"
+
+
+def describe_target(index: np.ndarray[Any, Any], weight: np.ndarray[Any, Any], spec: OutputSpec) -> dict[str, Any]:
+    """One row's target as an answer shows it.
+
+    Args:
+        index: [S, D] positions in the output after the item axis.
+        weight: [S] their weights.
+        spec: the explained output.
+    """
+    positions = [[int(part) for part in position] for position in np.atleast_2d(index)]
+    weights = [float(part) for part in np.atleast_1d(weight)]
+    names = [_position_name(position, spec) for position in positions]
+    if len(positions) == 1 and weights == [1.0]:
+        position = positions[0]
+        return {"index": position[0] if len(position) == 1 else position, "name": names[0]}
+    if len(positions) == 2 and weights == [1.0, -1.0]:
+        return {"index": positions, "weight": weights, "name": f"{names[0]} versus {names[1]}"}
+    terms = " + ".join(f"{weight:g}·{name}" for weight, name in zip(weights, names, strict=True))
+    return {"index": positions, "weight": weights, "name": terms}
+
+
+def _position_name(position: Sequence[int], spec: OutputSpec) -> str:
+    if _binary_score(spec):
+        return spec.class_names[1]
+    if spec.class_names and position and position[-1] < len(spec.class_names):
+        return spec.class_names[position[-1]]
+    label = spec.label or spec.name
+    if classes(spec) == 1 or not position:
+        return label
+    return f"{label}[{', '.join(map(str, position))}]"
+
+
+def labels(manifest: Manifest, outputs: Arrays, rows: int) -> list[str] | None:
+    """The predicted class name of each row, from the first answered output that names classes; else None.
+
+    Several numbers: the largest. One number and two names: the second where the threshold (0.5 of a probability,
+    0 of a logit, unless the manifest says otherwise) is reached.
+    """
+    for spec in manifest.outputs:
+        if spec.name in outputs and spec.class_names and spec.kind in ("logits", "probabilities"):
+            return [_label(spec, outputs[spec.name][row]) for row in range(rows)]
+    return None
+
+
+def _label(spec: OutputSpec, values: np.ndarray[Any, Any]) -> str:
+    if values.size == 1 and len(spec.class_names) == 2:
+        threshold = spec.threshold if spec.threshold is not None else 0.5 if spec.kind == "probabilities" else 0.0
+        return spec.class_names[int(values.ravel()[0] >= threshold)]
+    if values.size != len(spec.class_names):
+        return ""
+    return spec.class_names[int(np.argmax(values))]
