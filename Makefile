@@ -61,13 +61,13 @@ check: $(TESTING)
 	$(PYTEST) -q tests/test_architecture.py tests/test_packaging.py
 
 bench: $(TESTING)
-	@set -e; for script in benchmarks/*.py; do echo "$$script"; $(BIN)/python "$$script"; done
+	@set -e; for script in benchmarks/*.py; do echo "$$script"; PYTHONPATH=. $(BIN)/python "$$script"; done
 
 image-test: $(TESTING)
 	$(PYTEST) -m image tests/end_to_end/test_image.py
 
 docs: $(TESTING)
-	$(BIN)/python docs/generate.py
+	PYTHONPATH=. $(BIN)/python docs/generate.py
 
 lock: $(BIN)/python
 	$(BIN)/python deploy/make_lock.py

@@ -1,6 +1,7 @@
 """What leaves the checkout: the wheel, the locks of the image, and rooms that load from one place and cheaply."""
 
 import importlib.machinery
+import os
 import re
 import subprocess
 import sys
@@ -64,6 +65,19 @@ def test_a_shadowing_package_is_named(tmp_path: Path) -> None:
     (tmp_path / "explain" / "__init__.py").touch()
     assert shadowed([str(tmp_path), str(ROOT)]) == [f"explain: {tmp_path}"]
     assert shadowed([str(ROOT), str(tmp_path)]) == []
+
+
+def test_the_command_names_what_shadows_a_room(tmp_path: Path) -> None:
+    (tmp_path / "explain").mkdir()
+    (tmp_path / "explain" / "__init__.py").touch()
+    command = [sys.executable, "-c", "import cli; cli.main()", "config"]
+    environment = os.environ | {"PYTHONPATH": str(ROOT)}
+    for folder, expected in ((tmp_path, str(tmp_path / "explain")), (ROOT, "")):
+        run = subprocess.run(
+            command, cwd=folder, env=environment, capture_output=True, text=True, check=False, timeout=120
+        )
+        assert (run.returncode == 0) == (folder == ROOT), run.stderr
+        assert expected in run.stderr
 
 
 def test_the_wheel_holds_the_rooms_and_nothing_else(tmp_path: Path) -> None:
