@@ -1,1 +1,54 @@
-"""The explain room."""
+"""The compiler of explanations: ONNX in, ONNX out, and the arithmetic around it.
+
+An explanation is a program (a compiled graph, made once per model) and a plan (the small arrays that say at which
+points it is run, and how its outputs become attributions). This room has no runtime and no HTTP; whatever runs the
+prediction runs the programs.
+"""
+
+from .check import attribution_error, dot_test, finite_difference, gradient_error
+from .compiler import compile  # noqa: A004 - the field's word for it
+from .coverage import Blocker, Coverage, coverage
+from .errors import (
+    ExplainError,
+    InvalidInputs,
+    InvalidModel,
+    InvalidParameter,
+    InvalidTarget,
+    MethodUnavailable,
+    RegistrationError,
+    UnsupportedOperator,
+)
+from .methods import METHODS, Method
+from .model import Model
+from .programs import PROGRAMS, Program
+from .request import Target
+from .run import Attribution, Run, attribute, begin
+
+__all__ = [
+    "METHODS",
+    "PROGRAMS",
+    "Attribution",
+    "Blocker",
+    "Coverage",
+    "ExplainError",
+    "InvalidInputs",
+    "InvalidModel",
+    "InvalidParameter",
+    "InvalidTarget",
+    "Method",
+    "MethodUnavailable",
+    "Model",
+    "Program",
+    "RegistrationError",
+    "Run",
+    "Target",
+    "UnsupportedOperator",
+    "attribute",
+    "attribution_error",
+    "begin",
+    "compile",
+    "coverage",
+    "dot_test",
+    "finite_difference",
+    "gradient_error",
+]

@@ -1,0 +1,118 @@
+"""What of a model can be explained, how, and what stands in the way: `coverage(model)`."""
+
+from __future__ import annotations
+
+from collections import Counter
+from dataclasses import asdict, dataclass
+from typing import Any
+
+from .backward import differentiable_path
+from .compiler import compile as compile_program
+from .errors import ExplainError, MethodUnavailable, UnsupportedOperator
+from .graph import Node
+from .methods import METHODS
+from .model import Explained, Model, ModelLike
+from .programs.activation_map import spatial_layer
+from .registry import REGISTRY
+
+
+@dataclass(frozen=True)
+class Blocker:
+    """An operator that stands in the way of the gradient: which, at which node, at which opset, and why."""
+
+    op: str
+    node: str
+    opset: int
+    reason: str
+
+
+@dataclass(frozen=True)
+class Coverage:
+    """What can be explained.
+
+    `operators` counts those on the way from the inputs to the explained output that have a rule; `blocking` names
+    those that have none or refuse; `methods` are offered, `refused` says why the others are not. Needs of a method
+    that the caller supplies (baseline, background) are not judged here.
+    """
+
+    differentiable: bool
+    operators: dict[str, int]
+    blocking: tuple[Blocker, ...]
+    methods: tuple[str, ...]
+    refused: dict[str, str]
+    explained: Explained
+    batching: str
+
+    def to_dict(self) -> dict[str, Any]:
+        """The same as plain lists and dicts."""
+        return asdict(self)
+
+
+def coverage(model: ModelLike, *, output: str | None = None, space: str | None = None) -> Coverage:
+    """Say what of the model can be explained and how; raises InvalidModel for a file that is none."""
+    handle = Model.of(model)
+    explained = handle.explained(output, space)
+    operators, blocking = _operators(handle, explained)
+    if not blocking:
+        blocking = _refusals(handle, explained)
+    differentiable = not blocking
+    offered, refused = [], {}
+    for name, method in METHODS.items():
+        reason = _reason(handle, explained, method.needs, blocking)
+        if reason is None:
+            offered.append(name)
+        else:
+            refused[name] = reason
+    batching = "row by row: one item is evaluated at a time" if handle.row_by_row else "items are joined along axis 0"
+    return Coverage(differentiable, operators, blocking, tuple(offered), refused, explained, batching)
+
+
+def _operators(model: Model, explained: Explained) -> tuple[dict[str, int], tuple[Blocker, ...]]:
+    """Operators a gradient would have to pass, and those without a rule."""
+    graph = model.graph
+    starts = [name for name, kind in graph.inputs.items() if kind.is_float]
+    starts += [leaf.value for leaf in model.leaves(explained) if leaf.value != leaf.input]
+    path = differentiable_path(graph, starts, [explained.value])
+    counts: Counter[str] = Counter()
+    blocking = []
+    for node in graph.nodes:
+        if not REGISTRY.carries(node) or not any(name in path for name in node.inputs):
+            continue
+        if not any(name in path for name in node.outputs):
+            continue
+        if REGISTRY.knows(node):
+            counts[node.op] += 1
+        else:
+            blocking.append(_blocker(node, model.opset))
+    return dict(counts), tuple(blocking)
+
+
+def _blocker(node: Node, opset: int) -> Blocker:
+    error = node.refuse("no gradient rule")
+    return Blocker(error.op, error.node, opset, error.reason)
+
+
+def _refusals(model: Model, explained: Explained) -> tuple[Blocker, ...]:
+    """Rules that exist but refuse an attribute show themselves only when they are asked."""
+    try:
+        compile_program(model, "path_gradient", output=explained.output, space=explained.space)
+    except UnsupportedOperator as error:
+        return (Blocker(error.op, error.node, model.opset, error.reason),)
+    except MethodUnavailable as error:
+        return (Blocker("", "", model.opset, str(error)),)
+    return ()
+
+
+def _reason(model: Model, explained: Explained, needs: frozenset[str], blocking: tuple[Blocker, ...]) -> str | None:
+    """Why a method with these needs is not offered, or None."""
+    if "gradient" in needs and blocking:
+        first = blocking[0]
+        if not first.op:
+            return first.reason
+        return f"operator {first.op} (node {first.node!r}, opset {first.opset}): {first.reason}"
+    if "spatial" in needs:
+        try:
+            spatial_layer(model, explained)
+        except ExplainError as error:
+            return str(error)
+    return None

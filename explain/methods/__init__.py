@@ -1,0 +1,13 @@
+"""The methods, by name: each is a program, a plan and a reduction."""
+
+from .base import Method, Parameter
+from .gradients import INPUT_X_GRADIENT, INTEGRATED_GRADIENTS, SALIENCY
+from .maps import GRAD_CAM
+from .shapley import EXACT_SHAP, KERNEL_SHAP
+
+METHODS: dict[str, Method] = {
+    method.name: method
+    for method in (SALIENCY, INPUT_X_GRADIENT, INTEGRATED_GRADIENTS, GRAD_CAM, KERNEL_SHAP, EXACT_SHAP)
+}
+
+__all__ = ["METHODS", "Method", "Parameter"]

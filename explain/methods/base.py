@@ -1,0 +1,95 @@
+"""What a method is: a name, what it needs, its parameters, and a function that fills in a plan."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from ..errors import InvalidParameter
+from ..plans import Plan
+from ..request import Arrays, Request
+
+
+@dataclass(frozen=True)
+class Parameter:
+    """A parameter of a method, as JSON Schema says it."""
+
+    name: str
+    default: Any
+    schema: Mapping[str, Any]
+    help: str
+
+    def check(self, value: Any) -> Any:
+        """The value, if it is allowed; raises InvalidParameter naming what came and what was expected."""
+        if "enum" in self.schema:
+            if value not in self.schema["enum"]:
+                raise self._refuse(value, "one of " + ", ".join(map(repr, self.schema["enum"])))
+            return value
+        wanted = self.schema.get("type")
+        names = [wanted] if isinstance(wanted, str) else list(wanted or ())
+        if names and not any(_is(value, name) for name in names):
+            raise self._refuse(value, f"a value of type {' or '.join(names)}")
+        if isinstance(value, (str, bool, list, type(None), np.ndarray)):
+            return value
+        low, high = self.schema.get("minimum"), self.schema.get("maximum")
+        if (low is not None and value < low) or (high is not None and value > high):
+            raise self._refuse(value, f"{low} to {high}" if high is not None else f"at least {low}")
+        return value
+
+    def _refuse(self, value: Any, expected: str) -> InvalidParameter:
+        return InvalidParameter(f"parameter {self.name!r}: came {value!r}, expected {expected}")
+
+
+def _is(value: Any, kind: str) -> bool:
+    """Whether a value is of a JSON Schema type; arrays may come as numpy arrays."""
+    kinds: dict[str, tuple[type, ...]] = {
+        "integer": (int, np.integer),
+        "number": (int, float, np.number),
+        "boolean": (bool,),
+        "string": (str,),
+        "array": (list, tuple, np.ndarray),
+        "null": (type(None),),
+    }
+    return isinstance(value, kinds[kind]) and not (kind in ("integer", "number") and isinstance(value, bool))
+
+
+@dataclass(frozen=True)
+class Method:
+    """An explanation method.
+
+    `needs` names what it cannot do without: "gradient", "baseline", "background", "spatial". `source` is the paper.
+    `passes` says in words what it costs in forward passes (F) of one item.
+    """
+
+    name: str
+    summary: str
+    source: str
+    needs: frozenset[str]
+    passes: str
+    settings: tuple[Parameter, ...]
+    plan: Callable[[Request], Plan]
+
+    @property
+    def parameters(self) -> dict[str, Any]:
+        """JSON Schema of the parameters."""
+        properties = {p.name: {**p.schema, "default": p.default, "description": p.help} for p in self.settings}
+        return {"type": "object", "properties": properties, "additionalProperties": False}
+
+    def resolve(self, given: Mapping[str, Any]) -> dict[str, Any]:
+        """All parameters, defaulted ones included; raises InvalidParameter."""
+        known = {parameter.name: parameter for parameter in self.settings}
+        unknown = sorted(set(given) - set(known))
+        if unknown:
+            expected = ", ".join(known) or "none"
+            raise InvalidParameter(f"parameter {unknown[0]!r} of {self.name} is unknown; expected {expected}")
+        return {name: p.check(given[name]) if name in given else p.default for name, p in known.items()}
+
+
+def by_element(request: Request, phi: np.ndarray) -> Arrays:
+    """Attributions [N, G] as arrays by input, or under "groups" where groups were declared."""
+    if request.groups.names is not None:
+        return {"groups": phi}
+    return {name: phi[:, index] for name, index in request.groups.index.items()}

@@ -1,0 +1,113 @@
+"""Which coalitions kernel SHAP evaluates, and with which weight each enters the regression."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from itertools import combinations
+from math import comb
+from typing import Any
+
+import numpy as np
+
+from ..errors import InvalidParameter
+
+
+@dataclass(frozen=True)
+class Coalitions:
+    """`masks` [K, G] of 0 and 1 without the empty and the full coalition, `weights` [K]; `complete` if all are there."""
+
+    masks: np.ndarray
+    weights: np.ndarray
+    complete: bool
+
+    @classmethod
+    def given(cls, masks: Any, weights: Any, players: int) -> Coalitions:
+        """Coalitions the caller chose; raises InvalidParameter where they make no sense."""
+        try:
+            array = np.asarray(masks, dtype=np.float64)
+            scale = np.ones(len(array)) if weights is None else np.asarray(weights, dtype=np.float64)
+        except (TypeError, ValueError) as error:
+            raise InvalidParameter("parameter 'coalitions': expected K rows of 0 and 1, and K weights") from error
+        if array.ndim != 2 or array.shape[1] != players or not np.isin(array, (0.0, 1.0)).all():
+            raise InvalidParameter(f"parameter 'coalitions': came shape {array.shape}, expected [K, {players}] of 0 and 1")
+        if scale.shape != (len(array),) or not (np.isfinite(scale) & (scale > 0)).all():
+            raise InvalidParameter(f"parameter 'coalition_weights': expected {len(array)} positive numbers")
+        inner = (array.sum(axis=1) > 0) & (array.sum(axis=1) < players)
+        return cls(array[inner], scale[inner], complete=False)
+
+
+def all_coalitions(players: int) -> np.ndarray:
+    """All 2^G coalitions [2^G, G] as 0 and 1, the empty one first and the full one last."""
+    numbers = np.arange(2**players)[:, None]
+    return ((numbers >> np.arange(players)) & 1).astype(np.float64)
+
+
+def sample_coalitions(players: int, budget: int, seed: int) -> Coalitions:
+    """At most `budget` coalitions: whole sizes from the outside in while they fit, then pairs drawn at random.
+
+    A coalition is drawn with its complement (Covert & Lee 2021), duplicates are evaluated once and counted; the
+    weights of each size add up to what the Shapley kernel gives it. Raises InvalidParameter for too small a budget.
+    """
+    if players == 1:
+        return Coalitions(np.zeros((0, 1)), np.zeros(0), complete=True)
+    if budget < min(2 * players, 2**players - 2):
+        raise InvalidParameter(f"parameter 'n_samples': came {budget}, expected at least {2 * players}")
+    if 2**players - 2 <= budget:
+        masks = all_coalitions(players)[1:-1]
+        sizes = masks.sum(axis=1).astype(int)
+        each = np.array([_size_weight(players, s) / comb(players, s) for s in range(players + 1)])
+        return Coalitions(masks, each[sizes], complete=True)
+    masks, weights, open_sizes = _whole_sizes(players, budget)
+    drawn, counts = _drawn_pairs(players, budget - len(masks), open_sizes, seed)
+    left = sum(_size_weight(players, size) for size in open_sizes)
+    shares = counts / counts.sum() * left
+    return Coalitions(np.vstack([*masks, *drawn]), np.concatenate([weights, shares]), complete=False)
+
+
+def _size_weight(players: int, size: int) -> float:
+    """Weight of all coalitions of one size together in the Shapley kernel (up to a common factor)."""
+    return (players - 1) / (size * (players - size)) if 0 < size < players else 0.0
+
+
+def _whole_sizes(players: int, budget: int) -> tuple[list[np.ndarray], np.ndarray, list[int]]:
+    """Sizes 1 and M-1, 2 and M-2, ... listed whole while they fit; the sizes left open."""
+    masks: list[np.ndarray] = []
+    weights: list[float] = []
+    open_sizes = list(range(1, players))
+    for size in range(1, players // 2 + 1):
+        pair = sorted({size, players - size})
+        count = sum(comb(players, s) for s in pair)
+        if len(masks) + count > budget:
+            break
+        for s in pair:
+            for members in combinations(range(players), s):
+                row = np.zeros(players)
+                row[list(members)] = 1.0
+                masks.append(row)
+                weights.append(_size_weight(players, s) / comb(players, s))
+            open_sizes.remove(s)
+    return masks, np.array(weights), open_sizes
+
+
+def _drawn_pairs(players: int, budget: int, sizes: list[int], seed: int) -> tuple[list[np.ndarray], np.ndarray]:
+    """Random coalitions of the open sizes with their complements, until the budget of distinct ones is spent."""
+    random = np.random.default_rng(seed)
+    chances = np.array([_size_weight(players, size) for size in sizes])
+    chances /= chances.sum()
+    found: dict[bytes, int] = {}
+    rows: list[np.ndarray] = []
+    counts: list[int] = []
+    for _ in range(4 * budget):
+        if len(rows) + 2 > budget:
+            break
+        size = int(random.choice(sizes, p=chances))
+        row = np.zeros(players)
+        row[random.permutation(players)[:size]] = 1.0
+        for mask in (row, 1.0 - row):
+            key = mask.tobytes()
+            if key not in found:
+                found[key] = len(rows)
+                rows.append(mask)
+                counts.append(0)
+            counts[found[key]] += 1
+    return rows, np.array(counts, dtype=float)

@@ -1,0 +1,36 @@
+"""Class activation maps."""
+
+from __future__ import annotations
+
+import numpy as np
+
+from ..compiler import compile as compile_program
+from ..plans import MapPlan, Outcome
+from ..request import Request
+from .base import Method, Parameter
+
+
+def _grad_cam(request: Request) -> MapPlan:
+    explained, layer = request.explained, request.parameters["layer"]
+    options = {"output": explained.output, "space": explained.space, "layer": layer, "kind": "grad_cam"}
+    program = compile_program(request.model, "activation_map", **options)
+    image = next(name for name, kind in request.model.graph.inputs.items() if kind.is_float)
+
+    def reduce(found: np.ndarray, value: np.ndarray) -> Outcome:
+        return Outcome({image: np.maximum(found, 0) if request.parameters["relu"] else found}, value)
+
+    return MapPlan(request, program, reduce)
+
+
+GRAD_CAM = Method(
+    "grad_cam",
+    "Where the last spatial layer speaks for the target; a map [h, w] at that layer's resolution.",
+    "Selvaraju et al. 2017, arXiv:1610.02391",
+    frozenset({"gradient", "spatial"}),
+    "about 1.1 F",
+    (
+        Parameter("layer", None, {"type": ["string", "null"]}, "value or node [N, C, h, w]; default: last convolution"),
+        Parameter("relu", True, {"type": "boolean"}, "keep only what speaks for the target, as the paper has it"),
+    ),
+    _grad_cam,
+)

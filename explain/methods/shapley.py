@@ -1,0 +1,135 @@
+"""Shapley values: exact by enumeration, and kernel SHAP by a weighted regression on sampled coalitions.
+
+The players are the groups of the request (one per element unless declared). A coalition keeps its players and takes
+the others from the background; the worth is the mean of the explained output over the background. For a fixed set of
+coalitions both methods are one constant matrix applied to the worths.
+"""
+
+from __future__ import annotations
+
+from math import factorial
+
+import numpy as np
+
+from ..compiler import compile as compile_program
+from ..errors import InvalidParameter, MethodUnavailable
+from ..plans import MaskPlan, Outcome
+from ..programs import Program
+from ..request import Request
+from .base import Method, Parameter, by_element
+from .coalitions import Coalitions, all_coalitions, sample_coalitions
+
+EXACT_LIMIT = 12
+
+
+def _program(request: Request) -> Program:
+    explained = request.explained
+    return compile_program(request.model, "masked_forward", output=explained.output, space=explained.space)
+
+
+def exact_matrix(masks: np.ndarray) -> np.ndarray:
+    """Shapley's formula as a matrix [G, 2^G] over all coalitions `masks` [2^G, G]."""
+    players = masks.shape[1]
+    sizes = masks.sum(axis=1).astype(int)
+    joins = np.array([factorial(s - 1) * factorial(players - s) if s else 0 for s in range(players + 1)], float)
+    stays = np.array([factorial(s) * factorial(players - s - 1) if s < players else 0 for s in range(players + 1)], float)
+    return np.asarray(np.where(masks.T == 1, joins[sizes], -stays[sizes]) / factorial(players))
+
+
+def _exact_shap(request: Request) -> MaskPlan:
+    players = request.groups.count
+    if players > EXACT_LIMIT:
+        raise MethodUnavailable(
+            f"exact_shap enumerates 2^G coalitions and takes at most {EXACT_LIMIT} players; this model has {players}: "
+            "declare groups, or use kernel_shap"
+        )
+    masks = all_coalitions(players)
+    matrix = exact_matrix(masks)
+
+    def reduce(f: np.ndarray) -> Outcome:
+        phi = f @ matrix.T
+        return Outcome(by_element(request, phi), f[:, -1], f[:, 0], complete=True)
+
+    return MaskPlan(request, _program(request), masks, reduce)
+
+
+def kernel_matrix(masks: np.ndarray, weights: np.ndarray) -> np.ndarray:
+    """The weighted least squares of kernel SHAP as a matrix [G, K + 2].
+
+    It applies to the worths of the empty coalition, the K coalitions `masks` [K, G], and the full one; the constraint
+    that attributions sum to f(all) - f(none) is met exactly by eliminating the last player.
+    """
+    count, players = masks.shape
+    empty, full = np.zeros(count + 2), np.zeros(count + 2)
+    empty[0] = full[-1] = 1.0
+    total = full - empty
+    if players == 1:
+        return total[None]
+    last = masks[:, -1:]
+    x = masks[:, :-1] - last
+    rise = np.eye(count + 2)[1:-1] - empty[None] - last * total[None]
+    normal = x.T @ (weights[:, None] * x)
+    if np.linalg.matrix_rank(normal) < players - 1:
+        raise InvalidParameter(f"the coalitions do not tell all {players} players apart; take more, or other ones")
+    head = np.linalg.solve(normal, x.T @ (weights[:, None] * rise))
+    return np.vstack([head, total[None] - head.sum(axis=0, keepdims=True)])
+
+
+def _kernel_errors(coalitions: Coalitions, f: np.ndarray, phi: np.ndarray) -> np.ndarray:
+    """Heteroscedasticity-robust standard error [N, G] of the regression (White 1980); 0 where nothing was sampled."""
+    players = coalitions.masks.shape[1]
+    if coalitions.complete or players == 1:
+        return np.zeros_like(phi)
+    masks, weights = coalitions.masks, coalitions.weights
+    x = masks[:, :-1] - masks[:, -1:]
+    bread = np.linalg.inv(x.T @ (weights[:, None] * x)) @ (x * weights[:, None]).T
+    rows = np.vstack([bread, -bread.sum(axis=0, keepdims=True)])
+    residual = f[:, 1:-1] - f[:, :1] - phi @ masks.T
+    return np.asarray(np.sqrt((residual**2) @ (rows**2).T))
+
+
+def _kernel_shap(request: Request) -> MaskPlan:
+    players, given = request.groups.count, request.parameters["coalitions"]
+    if given is not None:
+        coalitions = Coalitions.given(given, request.parameters["coalition_weights"], players)
+    else:
+        asked = request.parameters["n_samples"]
+        coalitions = sample_coalitions(players, 2 * players + 2048 if asked is None else asked, request.seed)
+    matrix = kernel_matrix(coalitions.masks, coalitions.weights)
+    masks = np.vstack([np.zeros((1, players)), coalitions.masks, np.ones((1, players))])
+
+    def reduce(f: np.ndarray) -> Outcome:
+        phi = f @ matrix.T
+        errors = by_element(request, _kernel_errors(coalitions, f, phi))
+        return Outcome(by_element(request, phi), f[:, -1], f[:, 0], errors, complete=True)
+
+    return MaskPlan(request, _program(request), masks, reduce)
+
+
+EXACT_SHAP = Method(
+    "exact_shap",
+    f"Shapley values over all coalitions of at most {EXACT_LIMIT} players (features or declared groups).",
+    "Shapley 1953; Lundberg & Lee 2017, arXiv:1705.07874",
+    frozenset({"background"}),
+    "2^G F per background row",
+    (),
+    _exact_shap,
+)
+KERNEL_SHAP = Method(
+    "kernel_shap",
+    "Shapley values estimated by a weighted regression on sampled coalitions, in complementary pairs.",
+    "Lundberg & Lee 2017, arXiv:1705.07874; Covert & Lee 2021, arXiv:2012.01536",
+    frozenset({"background"}),
+    "n_samples F per background row",
+    (
+        Parameter(
+            "n_samples",
+            None,
+            {"type": ["integer", "null"], "minimum": 2, "maximum": 65536},
+            "coalitions; default 2 M + 2048 for M players, or all of them where they are fewer",
+        ),
+        Parameter("coalitions", None, {"type": ["array", "null"]}, "K coalitions of 0 and 1 to use instead of samples"),
+        Parameter("coalition_weights", None, {"type": ["array", "null"]}, "their K weights in the regression"),
+    ),
+    _kernel_shap,
+)

@@ -1,0 +1,66 @@
+"""How far an attribution can be trusted: figures that come at no extra cost with every answer.
+
+The relative completeness gap is |gap| / max(|f(x) - f(b)|, sum |phi|), 0 where nothing was attributed.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+import numpy as np
+
+from .plans import Outcome
+
+
+def quality_figures(outcome: Outcome, evaluations: int, forward_gap: np.ndarray) -> list[dict[str, Any]]:
+    """One dict of figures for each item.
+
+    `completeness_gap` = sum of attributions - (f(x) - f(reference)), absolute and relative, None for methods that do
+    not promise it; `standard_error`, the largest of the attributions' errors, None where nothing was sampled;
+    `sparsity`, the Gini index of |attribution| (Hurley & Rickard 2009); `forward_gap`, the largest difference between
+    the program's forward value and the served model's own; `evaluations` of the model for this item.
+    """
+    count = len(outcome.explained_value)
+    return [_figures(outcome, item, evaluations, float(forward_gap[item])) for item in range(count)]
+
+
+def _figures(outcome: Outcome, item: int, evaluations: int, forward_gap: float) -> dict[str, Any]:
+    phi = _joined(outcome.values, item)
+    finite = phi[np.isfinite(phi)]
+    errors = None if outcome.errors is None else _joined(outcome.errors, item)
+    gap, relative = _completeness(outcome, item, finite)
+    return {
+        "completeness_gap": gap,
+        "completeness_gap_relative": relative,
+        "forward_gap": forward_gap,
+        "evaluations": evaluations,
+        "standard_error": None if errors is None else float(errors.max(initial=0.0)),
+        "sparsity": gini(finite),
+        "max_abs": float(np.abs(finite).max(initial=0.0)),
+        "nan_count": int(phi.size - finite.size),
+    }
+
+
+def _joined(values: Mapping[str, np.ndarray], item: int) -> np.ndarray:
+    return np.concatenate([np.asarray(value[item], dtype=np.float64).reshape(-1) for value in values.values()])
+
+
+def _completeness(outcome: Outcome, item: int, phi: np.ndarray) -> tuple[float | None, float | None]:
+    if not outcome.complete or outcome.base_values is None:
+        return None, None
+    rise = float(outcome.explained_value[item] - outcome.base_values[item])
+    gap = float(phi.sum()) - rise
+    scale = max(abs(rise), float(np.abs(phi).sum()))
+    return gap, abs(gap) / scale if scale else 0.0
+
+
+def gini(values: np.ndarray) -> float:
+    """Gini index of absolute values: 0 where all are equal, towards 1 where one has everything."""
+    sizes = np.sort(np.abs(values))
+    total = sizes.sum()
+    if not total:
+        return 0.0
+    count = len(sizes)
+    ranks = np.arange(1, count + 1)
+    return float(1 - 2 * ((sizes / total) * ((count - ranks + 0.5) / count)).sum())

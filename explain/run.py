@@ -1,0 +1,270 @@
+"""One explanation being made: `begin(...) -> Run`, with `.chunk()`, `.update(outputs)` and `.result()`.
+
+What flows through: chunks of (program, feeds) go out to whoever runs programs, outputs come back in the same order,
+and the attribution so far can be read at any time after the first chunk of the plan. `attribute` is the loop over it.
+The first chunks are the model itself, unless its outputs were computed already; the last one checks the program's
+forward value against the served model's where a final Softmax or Sigmoid was stepped around.
+"""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from .compiler import compile as compile_program
+from .coverage import coverage
+from .errors import ExplainError, InvalidInputs, InvalidParameter, MethodUnavailable
+from .methods import METHODS, Method
+from .model import Explained, Model, ModelLike
+from .plans import Plan, blocks, pick
+from .programs import Program
+from .quality import quality_figures
+from .request import (
+    Arrays,
+    Request,
+    Target,
+    check_inputs,
+    check_reference,
+    digest_arrays,
+    resolve_groups,
+    resolve_target,
+)
+
+RunProgram = Callable[[Program, Arrays], Mapping[str, np.ndarray]]
+Step = tuple[Program, Arrays, Callable[[Mapping[str, np.ndarray]], None]]
+
+
+@dataclass(frozen=True)
+class Attribution:
+    """The answer: why the explained value is what it is, item by item.
+
+    `values`: float64 by input name, axis 0 = items, shaped like the input (a map [N, h, w] for class activation maps;
+    under the single key "groups", [N, G], where groups were declared). `base_values` [N]: f at the reference, None for
+    methods that have none. `explained_value` [N]: f at the item, named by `explained_name` in `units`. `errors`: the
+    standard error of each value for sampled methods. `quality`: one dict of figures per item (see quality.py).
+    """
+
+    values: Arrays
+    base_values: np.ndarray | None
+    explained_value: np.ndarray
+    explained_name: str
+    units: str
+    target: Target
+    quality: list[dict[str, Any]]
+    method: str
+    parameters: dict[str, Any]
+    seed: int
+    errors: Arrays | None
+    group_names: tuple[str, ...] | None
+    program_digest: str
+    baseline_digest: str | None
+    background_digest: str | None
+
+
+class Run:
+    """An explanation in progress; made by `begin`."""
+
+    def __init__(self, method: Method, request: Callable[[Arrays], Request], model: Model, inputs: Arrays) -> None:
+        """`request` completes the request once the model's own outputs are known."""
+        self.method, self._complete, self.model, self.inputs = method, request, model, inputs
+        self.outputs: Arrays | None = None
+        self.plan: Plan | None = None
+        self._request: Request | None = None
+        self._gap = np.zeros(len(next(iter(inputs.values()))))
+        self._steps: deque[Step] | Iterator[Step] = iter(())
+        self._pending: Step | None = None
+        self._collected = 0
+
+    def know(self, outputs: Mapping[str, Any]) -> None:
+        """Take the served model's own outputs; the plan is made here."""
+        self.outputs = {name: np.asarray(value) for name, value in outputs.items()}
+        self._request = self._complete(self.outputs)
+        self.plan = self.method.plan(self._request)
+        self._steps = self._planned(self._request, self.plan)
+
+    def predict_first(self) -> None:
+        """Begin with the model itself, since nobody has run it yet."""
+        self._steps = self._predicting()
+
+    def chunk(self) -> tuple[Program, Arrays] | None:
+        """The next program to run and its feeds, or None when everything has been asked."""
+        if self._pending is not None:
+            raise ExplainError("the outputs of the last chunk have not been given to update()")
+        self._pending = next(iter(self._steps), None)
+        return None if self._pending is None else self._pending[:2]
+
+    def update(self, outputs: Mapping[str, np.ndarray]) -> None:
+        """Take the outputs of the chunk handed out last."""
+        if self._pending is None:
+            raise ExplainError("no chunk is waiting for outputs")
+        program, _, collect = self._pending
+        missing = [name for name in program.outputs if name not in outputs]
+        if missing:
+            raise ExplainError(f"the outputs of program {program.name!r} lack {missing[0]!r}")
+        self._pending = None
+        collect(outputs)
+
+    def result(self) -> Attribution:
+        """The attribution so far; complete once `chunk()` has given None."""
+        if self.plan is None or self._request is None or not self._collected:
+            raise ExplainError("no chunk of the plan has been run yet")
+        request, outcome = self._request, self.plan.outcome()
+        explained = request.explained
+        gap = np.maximum(self._gap, self._direct_gap(request, outcome.explained_value))
+        evaluations = self.plan.evaluations + (explained.link != "identity")
+        units = explained.space if explained.space != "output" else "output units"
+        return Attribution(
+            values=outcome.values,
+            base_values=outcome.base_values,
+            explained_value=outcome.explained_value,
+            explained_name=f"{explained.space} of {explained.output}" if units == explained.space else explained.output,
+            units=units,
+            target=request.target,
+            quality=quality_figures(outcome, evaluations, gap),
+            method=self.method.name,
+            parameters=dict(request.parameters),
+            seed=request.seed,
+            errors=outcome.errors,
+            group_names=request.groups.names,
+            program_digest=self.plan.program.digest,
+            baseline_digest=digest_arrays(request.baseline),
+            background_digest=digest_arrays(request.background),
+        )
+
+    def _predicting(self) -> Iterator[Step]:
+        program, parts = compile_program(self.model, "forward"), []
+        for rows in _row_blocks(self.model, self.inputs):
+            yield program, {name: array[rows] for name, array in self.inputs.items()}, parts.append
+        self.know({name: np.concatenate([part[name] for part in parts]) for name in program.outputs})
+        yield from self._steps
+
+    def _planned(self, request: Request, plan: Plan) -> Iterator[Step]:
+        for task in plan.tasks():
+            yield plan.program, plan.feeds(task), lambda outputs, task=task: self._collect(plan, task, outputs)  # type: ignore[misc]  # the default binds this turn's task
+        if request.explained.link != "identity":
+            yield from self._checking(request)
+
+    def _collect(self, plan: Plan, task: Any, outputs: Mapping[str, np.ndarray]) -> None:
+        plan.collect(task, outputs)
+        self._collected += 1
+
+    def _checking(self, request: Request) -> Iterator[Step]:
+        """All groups present: the program's explained values, to be sent through the link and held against the model."""
+        explained = request.explained
+        options = {"output": explained.output, "space": explained.space}
+        program = compile_program(request.model, "masked_forward", **options)
+        dtype = np.dtype(explained.dtype)
+        for rows in _row_blocks(request.model, request.inputs):
+            feeds: Arrays = {name: array[rows] for name, array in request.inputs.items()}
+            for name, array in request.inputs.items():
+                feeds[f"{name}.groups"] = np.zeros(array.shape[1:], dtype=np.int64)
+                feeds[f"{name}.background"] = array[rows][:1]
+            feeds["mask"] = np.ones((rows.stop - rows.start, 1, 1), dtype=dtype)
+            feeds["background.weight"] = np.ones(1, dtype=dtype)
+            yield program, feeds, lambda outputs, rows=rows: self._check(request, rows, outputs["value"])  # type: ignore[misc]  # the default binds this turn's rows
+
+    def _check(self, request: Request, rows: slice, value: np.ndarray) -> None:
+        served = request.outputs[request.explained.output][rows]
+        logits = value[:, 0].reshape(served.shape).astype(np.float64)
+        if request.explained.link == "softmax":
+            shifted = np.exp(logits - logits.max(axis=-1, keepdims=True))
+            forward = shifted / shifted.sum(axis=-1, keepdims=True)
+        else:
+            forward = 1.0 / (1.0 + np.exp(-logits))
+        self._gap[rows] = np.abs(forward - served).reshape(len(served), -1).max(axis=1)
+
+    def _direct_gap(self, request: Request, value: np.ndarray) -> np.ndarray:
+        """Where f is the model's own output: |f(x) by the program - f(x) by the model|."""
+        if request.explained.link != "identity":
+            return np.zeros_like(self._gap)
+        served = request.outputs[request.explained.output].astype(np.float64)
+        own = pick(request, served.reshape(len(served), 1, -1), slice(0, len(served)))
+        return np.asarray(np.abs(own[:, 0] - value))
+
+
+def _row_blocks(model: Model, inputs: Arrays) -> Iterator[slice]:
+    """Rows of a forward run of bounded size."""
+    probe = Request(model, model.explained(), inputs, {}, None, None, None, None, 0, {})  # type: ignore[arg-type]  # only inputs and model are read
+    return (task.rows for task in blocks(probe, 1))
+
+
+def begin(
+    model: ModelLike,
+    inputs: Mapping[str, Any],
+    *,
+    method: str,
+    outputs: Mapping[str, Any] | None = None,
+    target: Any = None,
+    output: str | None = None,
+    space: str | None = None,
+    baseline: Any = None,
+    background: Any = None,
+    groups: Mapping[str, Any] | None = None,
+    group_names: Any = None,
+    seed: int = 0,
+    **parameters: Any,
+) -> Run:
+    """Begin an explanation of `inputs` (by name, [N, item...]) by one of `METHODS`.
+
+    `outputs` are the model's own, if already computed. `target`: None for the predicted class, an index, N indices, a
+    tuple of D indices, {"class": a, "versus": b}, or a `Target`. `output` and `space` ("logit", "probability",
+    "output") say what is explained. `baseline` ([N, item...], one item, or a number) and `background` ([B, item...])
+    by input name, or one array for a model with one input. `groups` by input: the player each element belongs to.
+    Raises InvalidInputs, InvalidParameter, InvalidTarget, MethodUnavailable, UnsupportedOperator.
+    """
+    handle, chosen = Model.of(model), METHODS.get(method)
+    if chosen is None:
+        raise InvalidParameter(f"method: came {method!r}, expected one of {', '.join(METHODS)}")
+    if isinstance(seed, bool) or not isinstance(seed, int) or seed < 0:
+        raise InvalidParameter(f"seed: came {seed!r}, expected a whole number of at least 0")
+    explained = handle.explained(output, space)
+    settings = chosen.resolve(parameters)
+    arrays = check_inputs(handle, inputs)
+    references = {
+        "baseline": check_reference(handle, arrays, "baseline", baseline, per_item=True),
+        "background": check_reference(handle, arrays, "background", background, per_item=False),
+    }
+    _check_needs(handle, explained, chosen, references)
+    players = resolve_groups(arrays, groups, group_names)
+
+    def complete(own: Arrays) -> Request:
+        _check_outputs(explained, own, arrays)
+        aim = resolve_target(explained, own, target, len(next(iter(arrays.values()))))
+        baselines, rows = references["baseline"], references["background"]
+        return Request(handle, explained, arrays, own, aim, baselines, rows, players, seed, settings)
+
+    run = Run(chosen, complete, handle, arrays)
+    if outputs is None:
+        run.predict_first()
+    else:
+        run.know(outputs)
+    return run
+
+
+def _check_needs(model: Model, explained: Explained, method: Method, references: dict[str, Arrays | None]) -> None:
+    for role in ("baseline", "background"):
+        if role in method.needs and references[role] is None:
+            raise MethodUnavailable(f"method {method.name} needs a {role}, and none was given")
+    reason = coverage(model, output=explained.output, space=explained.space).refused.get(method.name)
+    if reason is not None:
+        raise MethodUnavailable(f"method {method.name} is not offered for this model: {reason}")
+
+
+def _check_outputs(explained: Explained, outputs: Arrays, inputs: Arrays) -> None:
+    items = len(next(iter(inputs.values())))
+    if explained.output not in outputs or len(outputs[explained.output]) != items:
+        raise InvalidInputs(f"outputs: expected {explained.output!r} with {items} items")
+
+
+def attribute(
+    model: ModelLike, inputs: Mapping[str, Any], *, method: str, run: RunProgram, **options: Any
+) -> Attribution:
+    """Explain `inputs` by running programs with `run(program, feeds) -> outputs`; options as for `begin`."""
+    running = begin(model, inputs, method=method, **options)
+    while (step := running.chunk()) is not None:
+        running.update(run(*step))
+    return running.result()
