@@ -1,0 +1,30 @@
+"""`glasshouse coverage`: on one screen, what of a model can be explained and what stands in the way."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import click
+
+from ..files import onnx_bytes
+from ..screen import as_json, line, table
+
+
+@click.command("coverage")
+@click.argument("file", type=click.Path(path_type=Path))
+@click.option("--json", "raw", is_flag=True, help="As JSON.")
+def command(file: Path, raw: bool) -> None:
+    """Say which operators of an ONNX FILE have a derivative rule, which do not, and which methods that leaves."""
+    import explain
+
+    found = explain.coverage(onnx_bytes(file))
+    if raw:
+        as_json(found.to_dict())
+        return
+    verdict = "differentiable" if found.differentiable else "not differentiable"
+    line(f"{file.name}: {verdict}, {sum(found.operators.values())} nodes of {len(found.operators)} covered operators")
+    table(["operator", ">nodes"], sorted(found.operators.items(), key=lambda item: (-item[1], item[0])))
+    if found.blocking:
+        blockers = [(blocker.op, blocker.node, blocker.opset) for blocker in found.blocking]
+        table(["in the way", "node", ">opset"], blockers)
+    line(f"methods: {', '.join(found.methods) or 'none'}")
