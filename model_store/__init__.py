@@ -1,7 +1,9 @@
 """The model store: a folder of facts about models, and the way from what a client sends to a model's arrays.
 
 In: model files with their manifests (`Store.publish`), and requests (`decode_rows`, `decode_image`, `decode_tensors`).
-Out: verified bytes by digest, versions by name, arrays by the manifest. This room runs no model and keeps no database.
+Before a model is published it passes the gate (`check_model`), and a file without a manifest gets a draft
+(`infer_manifest`). Out: verified bytes by digest, versions by name, arrays by the manifest. This room runs no model and
+keeps no database.
 """
 
 from .errors import (
@@ -20,8 +22,11 @@ from .errors import (
     UnknownModel,
     UnknownVersion,
 )
+from .gate import GateReport, check_model
 from .images import MAX_PIXELS, array_picture, decode_image
+from .infer import infer_manifest
 from .layout import Decoded, from_model_layout, to_model_layout
+from .limits import Limits
 from .manifest import (
     ROLES,
     SCHEMA_VERSION,
@@ -55,6 +60,7 @@ __all__ = [
     "ExplanationDefaults",
     "Feature",
     "FileRef",
+    "GateReport",
     "GcReport",
     "ImageSpec",
     "InputSpec",
@@ -62,6 +68,7 @@ __all__ = [
     "InvalidManifest",
     "InvalidName",
     "Level",
+    "Limits",
     "Manifest",
     "ModelVersion",
     "NotFound",
@@ -78,9 +85,11 @@ __all__ = [
     "UnknownModel",
     "UnknownVersion",
     "array_picture",
+    "check_model",
     "decode_image",
     "decode_rows",
     "decode_tensors",
     "from_model_layout",
+    "infer_manifest",
     "to_model_layout",
 ]

@@ -26,8 +26,8 @@ def decode_rows(manifest: Manifest, instances: list[Any], max_pixels: int = MAX_
 
     An instance is a list of values in the order of `manifest.features`; or an object with a value for each feature
     and for each input without features; or, for a model of one input without features, that input's value itself:
-    nested lists in the model's own units, or for an image input also `{"b64": "..."}`. Raises InvalidInput naming
-    instance and feature, TooLarge.
+    nested lists in the model's own units, or for an image input also `{"b64": "..."}`. `max_pixels` bounds all pictures
+    of the request together, as all are held at once. Raises InvalidInput naming instance and feature, TooLarge.
     """
     if not isinstance(instances, list) or not instances:
         raise InvalidInput("instances", "an empty list" if instances == [] else kind_of(instances), "a list of rows")
@@ -65,7 +65,7 @@ class _Reader:
             for feature in self._features
             if feature.kind == "category"
         }
-        self._max_pixels = max_pixels
+        self._pixels_left = max_pixels
 
     def read(self, instance: Any, field: str) -> tuple[dict[str, Array], Image | None]:
         """One row: an item for each input, and the picture if there is one."""
@@ -125,7 +125,8 @@ class _Reader:
     def _input(self, spec: InputSpec, value: Any, field: str) -> tuple[Array, Image | None]:
         if spec.kind == "image":
             if isinstance(value, dict):
-                picture = from_base64(value, field, self._max_pixels)
+                picture = from_base64(value, field, self._pixels_left)
+                self._pixels_left -= picture.width * picture.height
                 return picture_array(spec, picture, field), picture
             item = array(value, spec.dtype, spec.item_shape, field)
             return item, array_picture(spec, item)
