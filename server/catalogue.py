@@ -10,7 +10,7 @@ import engine
 import explain
 from model_store import InputSpec, ModelVersion, OutputSpec, StoreError
 
-from . import features
+from . import features, methods
 from .loaded import LoadedModel
 from .version import VERSION
 from .wire.tensors import datatype_of
@@ -118,6 +118,7 @@ def console_entry(loaded: LoadedModel) -> dict[str, Any]:
     """What the console needs to know of a model."""
     version, manifest = loaded.version, loaded.manifest
     offered = [name for name in manifest.explanation.methods if name in explain.METHODS]
+    refused = [name for name in explain.METHODS if name not in offered]
     return {
         "name": version.name,
         "version": version.version,
@@ -130,6 +131,7 @@ def console_entry(loaded: LoadedModel) -> dict[str, Any]:
         "outputs": [_output(spec) for spec in manifest.outputs],
         "metrics": dict(manifest.metrics),
         "explainers": [{"name": name, "summary": explain.METHODS[name].summary} for name in offered],
+        "refused": [{"name": name, "reason": methods.reason(loaded, name)} for name in refused],
         "default_method": manifest.explanation.method,
         "example": _example_or_none(version),
     }

@@ -22,7 +22,7 @@ from .errors import ConfigError
 ENVIRONMENT_PREFIX = "GLASSHOUSE_"
 CONFIG_VARIABLE = "GLASSHOUSE_CONFIG"
 # Variables with our prefix that belong to other commands; everything else with the prefix must be a setting.
-OTHER_VARIABLES = frozenset({"CONFIG", "DATA", "REQUIRE_ALL"})
+OTHER_VARIABLES = frozenset({"CACHE", "CONFIG", "DATA", "REQUIRE_ALL"})
 DEFAULT_STORE = Path("var/store")
 DEFAULT_DATABASE = Path("var/decisions.sqlite")
 TRUE_WORDS = frozenset({"1", "true", "yes", "on"})

@@ -12,16 +12,15 @@ import explain
 from model_store import Decoded, OutputSpec
 
 from . import features, targets
-from .messages import Answer, ExplainAnswer
+from .messages import Answer, Arrays, ExplainAnswer
 
 
 def explained_answer(
-    predicted: Answer, attribution: explain.Attribution, spec: OutputSpec, decoded: Decoded
+    predicted: Answer, attribution: explain.Attribution, spec: OutputSpec, decoded: Decoded, compared: Arrays
 ) -> ExplainAnswer:
     """The prediction together with its explanation."""
     rows = decoded.rows
     values = {name: np.asarray(array) for name, array in attribution.values.items()}
-    group_names = attribution.group_names
     common = {entry.name: getattr(predicted, entry.name) for entry in dataclasses.fields(Answer)}
     return ExplainAnswer(
         **common,
@@ -30,13 +29,17 @@ def explained_answer(
         seed=attribution.seed,
         output=spec.name,
         explained_name=attribution.explained_name,
-        units=attribution.units,
+        units=_units(attribution.units, spec),
         targets=[
             targets.describe_target(attribution.target.index[row], attribution.target.weight[row], spec)
             for row in range(rows)
         ],
         values=values,
-        features=features.by_feature(predicted.manifest, decoded.inputs, values, group_names, rows),
+        errors=attribution.errors,
+        features=features.by_feature(
+            predicted.manifest, decoded.inputs, values, attribution.errors, attribution.group_names, rows
+        ),
+        compared=compared,
         base_values=_numbers(attribution.base_values),
         explained_values=_numbers(attribution.explained_value) or (),
         quality=[dict(entry) for entry in attribution.quality],
@@ -45,6 +48,13 @@ def explained_answer(
         background_digest=attribution.background_digest,
         images=decoded.images,
     )
+
+
+def _units(units: str, spec: OutputSpec) -> str:
+    """The unit explained: a logit or a probability as such, else the output's own unit by the manifest."""
+    if units in ("logit", "probability"):
+        return units
+    return spec.unit or {"logits": "logit", "probabilities": "probability"}.get(spec.kind, "output units")
 
 
 def _numbers(array: Any) -> Sequence[float] | None:

@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+import numpy as np
+
 from model_store import Feature, Manifest
 
 from .messages import Arrays, FeatureAttribution
@@ -13,7 +15,12 @@ GROUPS = "groups"
 
 
 def by_feature(
-    manifest: Manifest, inputs: Arrays, values: Arrays, group_names: Sequence[str] | None, rows: int
+    manifest: Manifest,
+    inputs: Arrays,
+    values: Arrays,
+    errors: Arrays | None,
+    group_names: Sequence[str] | None,
+    rows: int,
 ) -> list[list[FeatureAttribution]] | None:
     """Per row one entry for each feature (or declared group), in the manifest's order; None without features.
 
@@ -21,27 +28,62 @@ def by_feature(
         manifest: the model's manifest.
         inputs: the decoded inputs, axis 0 = rows.
         values: attributions by input name, or the single key ``groups``; axis 0 = rows.
+        errors: standard errors shaped like ``values``, or None.
         group_names: names of the groups along axis 1 of ``groups``.
         rows: the number of rows.
     """
     if GROUPS in values and group_names is not None:
         return [
-            [_group(name, float(values[GROUPS][row][at])) for at, name in enumerate(group_names)] for row in range(rows)
+            [
+                FeatureAttribution(
+                    name, name, None, "", None, _at(values, GROUPS, row, at), _error(errors, GROUPS, row, at)
+                )
+                for at, name in enumerate(group_names)
+            ]
+            for row in range(rows)
         ]
     if not manifest.features or any(feature.input not in values for feature in manifest.features):
         return None
-    return [[_feature(feature, inputs, values, row) for feature in manifest.features] for row in range(rows)]
+    return [[_feature(feature, inputs, values, errors, row) for feature in manifest.features] for row in range(rows)]
 
 
-def _group(name: str, attribution: float) -> FeatureAttribution:
-    return FeatureAttribution(name, name, None, "", None, attribution)
-
-
-def _feature(feature: Feature, inputs: Arrays, values: Arrays, row: int) -> FeatureAttribution:
+def _feature(feature: Feature, inputs: Arrays, values: Arrays, errors: Arrays | None, row: int) -> FeatureAttribution:
     raw = inputs[feature.input][row].reshape(-1)[feature.index].item()
     value, shown = client_value(feature, raw)
-    attribution = float(values[feature.input][row].reshape(-1)[feature.index])
-    return FeatureAttribution(feature.name, feature.label or feature.name, value, shown, feature.unit, attribution)
+    return FeatureAttribution(
+        feature.name,
+        feature.label or feature.name,
+        value,
+        shown,
+        feature.unit,
+        _at(values, feature.input, row, feature.index),
+        _error(errors, feature.input, row, feature.index),
+    )
+
+
+def _at(arrays: Arrays, name: str, row: int, position: int) -> float:
+    return float(arrays[name][row].reshape(-1)[position])
+
+
+def _error(errors: Arrays | None, name: str, row: int, position: int) -> float | None:
+    return None if errors is None or name not in errors else _at(errors, name, row, position)
+
+
+def declared_groups(manifest: Manifest) -> dict[str, Any]:
+    """The players of a coalition method, where the manifest wants groups explained: ``groups`` and ``group_names``.
+
+    Features of one group are one player; a feature without a group is a player of its own; elements that no feature
+    feeds are never masked. Empty where the manifest does not ask for groups or an input has a free size.
+    """
+    sizes = {spec.name: spec.item_shape for spec in manifest.inputs}
+    if not manifest.explanation.groups or any(not isinstance(size, int) for shape in sizes.values() for size in shape):
+        return {}
+    index = {name: np.full([int(str(size)) for size in shape], -1, dtype=np.int64) for name, shape in sizes.items()}
+    names: dict[str, int] = {}
+    for feature in manifest.features:
+        player = names.setdefault(feature.group or feature.label or feature.name, len(names))
+        index[feature.input].reshape(-1)[feature.index] = player
+    return {"groups": index, "group_names": list(names)}
 
 
 def client_value(feature: Feature, raw: Any) -> tuple[Any, str]:

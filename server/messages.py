@@ -146,14 +146,16 @@ class FeatureAttribution:
     shown: str
     unit: str | None
     attribution: float
+    standard_error: float | None = None
 
 
 @dataclass(frozen=True)
 class ExplainAnswer(Answer):
     """A prediction with its explanation.
 
-    ``values`` are the attributions by input name, axis 0 = rows; ``features`` the same per row and feature where the
-    manifest names features, else None. The other sequences have one entry per row.
+    ``values`` are the attributions by input name, axis 0 = rows, ``errors`` their standard errors where the method has
+    them; ``features`` the same per row and feature where the manifest names features, else None. ``compared`` holds the
+    baseline and background the client sent itself. The other sequences have one entry per row.
     """
 
     method: str = ""
@@ -164,7 +166,9 @@ class ExplainAnswer(Answer):
     units: str = ""
     targets: Sequence[Mapping[str, Any]] = ()
     values: Arrays = field(default_factory=dict)
+    errors: Arrays | None = None
     features: Sequence[Sequence[FeatureAttribution]] | None = None
+    compared: Arrays = field(default_factory=dict)
     base_values: Sequence[float] | None = None
     explained_values: Sequence[float] = ()
     quality: Sequence[Mapping[str, Any]] = ()

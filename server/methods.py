@@ -51,8 +51,8 @@ def reason(loaded: LoadedModel, method: str) -> str:
     return "the model's manifest does not list it"
 
 
-def parameters(given: Mapping[str, Any], limit: int) -> dict[str, Any]:
-    """The method's parameters as asked for, with no number of evaluations beyond the limit.
+def parameters(loaded: LoadedModel, method: str, given: Mapping[str, Any], limit: int) -> dict[str, Any]:
+    """The method's parameters as asked for, the manifest's layer where none is named, and no number beyond the limit.
 
     Raises:
         BadRequest: a number larger than ``limit``.
@@ -62,11 +62,26 @@ def parameters(given: Mapping[str, Any], limit: int) -> dict[str, Any]:
             raise BadRequest(f"parameters.{name[:60]}", f"{value:g}"[:40], f"at most {limit}")
         if name in RESERVED:
             raise BadRequest(f"parameters.{name}", "it", "this member beside parameters, not inside")
-    return dict(given)
+    layer = loaded.manifest.explanation.layer
+    takes_layer = "layer" in explain.METHODS[method].parameters["properties"]
+    return {"layer": layer, **given} if layer is not None and takes_layer else dict(given)
 
 
 RESERVED = frozenset(
-    {"model", "inputs", "method", "outputs", "target", "output", "space", "baseline", "background", "seed"}
+    {
+        "model",
+        "inputs",
+        "method",
+        "outputs",
+        "target",
+        "output",
+        "space",
+        "baseline",
+        "background",
+        "seed",
+        "groups",
+        "group_names",
+    }
 )
 
 

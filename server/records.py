@@ -11,7 +11,7 @@ import numpy as np
 from audit import DecisionDraft, RowDraft
 from engine import EngineInfo
 
-from .messages import Answer, Arrays, ExplainAnswer, ImageBody, PredictRequest, RawTensor, Rows
+from .messages import Answer, Array, Arrays, ExplainAnswer, ImageBody, PredictRequest, RawTensor, Rows
 from .plain import plain
 from .version import VERSION
 from .wire import strict_json
@@ -71,9 +71,16 @@ def _row(answer: Answer, request: PredictRequest, row: int) -> RowDraft:
         received_type=media_type,
         explanation=_explanation(answer, row) if isinstance(answer, ExplainAnswer) else None,
         attributions=attributions or None,
+        explanation_tensors=_explanation_tensors(answer, row) if isinstance(answer, ExplainAnswer) else None,
         status="invalid_output" if broken else "ok",
         note=f"{', '.join(broken)}: NaN or infinite" if broken else None,
     )
+
+
+def _explanation_tensors(answer: ExplainAnswer, row: int) -> dict[str, Array]:
+    """What the explanation rests on beside the model's own files: errors, and references the client sent."""
+    errors = {f"standard_error.{name}": array[row : row + 1] for name, array in (answer.errors or {}).items()}
+    return {**errors, **answer.compared}
 
 
 def not_finite(arrays: Arrays) -> list[str]:

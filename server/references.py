@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import hashlib
+from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
@@ -11,7 +11,7 @@ from model_store import Manifest, decode_rows
 
 from .errors import BadRequest
 from .loaded import LoadedModel
-from .messages import Array
+from .messages import Array, ExplainRequest
 
 NUMBER = (int, float)
 
@@ -84,13 +84,12 @@ def _commonest(values: Array) -> Any:
     return found[np.argmax(counts)]
 
 
-def digest(arrays: dict[str, Array] | None) -> str | None:
-    """SHA-256 (hex) over names, dtypes, shapes and little-endian bytes, names in order; None of None."""
-    if arrays is None:
-        return None
-    sha = hashlib.sha256()
-    for name in sorted(arrays):
-        array = np.ascontiguousarray(arrays[name])
-        sha.update(f"{name}\n{array.dtype.str}\n{list(array.shape)}\n".encode())
-        sha.update("\0".join(map(str, array.ravel())).encode() if array.dtype.kind == "O" else array.tobytes())
-    return sha.hexdigest()
+def sent(request: ExplainRequest, compared: Mapping[str, Any]) -> dict[str, Array]:
+    """The references that came with the request and are in no file of the model, named for the decision's record."""
+    came = {"baseline": request.baseline, "background": request.background}
+    return {
+        f"{role}.{name}": array
+        for role, given in came.items()
+        if given is not None
+        for name, array in (compared.get(role) or {}).items()
+    }

@@ -16,7 +16,7 @@ import time
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
-from typing import TypeVar
+from typing import Any, TypeVar
 
 import numpy as np
 
@@ -26,7 +26,7 @@ import model_store
 from audit import AuditLog, Decision
 from model_store import Decoded, Manifest, ModelVersion, Store
 
-from . import methods, records, references, targets
+from . import features, methods, records, references, targets
 from .config import Config
 from .errors import AuditDisabled, BadRequest, BodyTooLarge, message_of
 from .explained import explained_answer
@@ -203,12 +203,12 @@ class Service:
     ) -> ExplainAnswer:
         spec = targets.output_spec(loaded.manifest, request.output)
         needs = explain.METHODS[method].needs
-        compared = {
-            "baseline": references.baseline(loaded, request.baseline) if "baseline" in needs else None,
-            "background": references.background(loaded, request.background, self.config.max_rows)
-            if "background" in needs
-            else None,
-        }
+        compared: dict[str, Any] = {}
+        if "baseline" in needs:
+            compared["baseline"] = references.baseline(loaded, request.baseline)
+        if "background" in needs:
+            compared["background"] = references.background(loaded, request.background, self.config.max_rows)
+            compared |= features.declared_groups(loaded.manifest)
         run = explain.begin(
             loaded.source,
             dict(decoded.inputs),
@@ -219,14 +219,14 @@ class Service:
             space=request.space,
             seed=request.seed,
             **compared,
-            **methods.parameters(request.parameters, self.config.max_explain_evals),
+            **methods.parameters(loaded, method, request.parameters, self.config.max_explain_evals),
         )
         while (chunk := run.chunk()) is not None:
             program, feeds = chunk
             result = self.engine.run(program, feeds, lane="explain", deadline=clock.deadline)
             predicted.runs.add(result)
             run.update(result.outputs)
-        return explained_answer(predicted, run.result(), spec, decoded)
+        return explained_answer(predicted, run.result(), spec, decoded, references.sent(request, compared))
 
     def _recorded(self, answer: AnswerT, request: PredictRequest, clock: Clock) -> AnswerT:
         if self.audit is None:

@@ -7,6 +7,7 @@ from typing import Any
 
 import numpy as np
 
+import explain
 from model_store import Manifest, OutputSpec
 
 from .errors import BadRequest
@@ -33,28 +34,57 @@ def output_spec(manifest: Manifest, name: str | None) -> OutputSpec:
 
 
 def resolve_target(target: Any, spec: OutputSpec, rows: int) -> Any:
-    """A client's target with class names turned into indices: None, an index, a contrast, or a list of these per row.
+    """A client's target as explain/ takes it, with class names turned into indices; None is the predicted class.
+
+    An index or name, ``{"class": a, "versus": b}``, ``{"index": [...]}`` for an output of several axes, or a list with
+    one of the first two for each row. Only classes have a predicted one: of other outputs with several numbers the
+    target must be named, it is never guessed.
 
     Raises:
         BadRequest: an unknown class name, a target of another kind, or a list that is not one target per row.
     """
     if target is None or target == "predicted":
+        if spec.kind not in ("logits", "probabilities") and classes(spec) != 1:
+            raise BadRequest("target", "none, and the output has several values", _expected(spec))
         return None
     if not isinstance(target, list):
         return _one(target, spec, "target")
     if len(target) != rows:
         raise BadRequest("target", f"a list of {len(target)}", f"one target, or one for each of the {rows} rows")
-    return [_one(entry, spec, f"target[{row}]") for row, entry in enumerate(target)]
+    each = [_one(entry, spec, f"target[{row}]") for row, entry in enumerate(target)]
+    return each if all(isinstance(entry, int) for entry in each) else _per_row(each)
+
+
+def _per_row(each: Sequence[Any]) -> explain.Target:
+    """Different kinds of target in one request: a single class is a contrast whose second weight is 0."""
+    if any(isinstance(entry, tuple) for entry in each):
+        raise BadRequest("target", "positions in a list of targets", "one position for all rows, or classes")
+    pairs = [
+        (entry["class"], entry["versus"], -1.0) if isinstance(entry, dict) else (entry, entry, 0.0) for entry in each
+    ]
+    index = np.array([[[first], [second]] for first, second, _ in pairs], dtype=np.int64)
+    return explain.Target(index, np.array([[1.0, weight] for _, _, weight in pairs]))
 
 
 def _one(target: Any, spec: OutputSpec, what: str) -> Any:
+    if isinstance(target, Mapping) and set(target) == {"index"}:
+        return _position(target["index"], what)
     if isinstance(target, Mapping):
         if set(target) != CONTRAST:
             raise BadRequest(
-                what, f"an object with {', '.join(sorted(map(str, target))) or 'nothing'}", "class and versus"
+                what, f"an object with {', '.join(sorted(map(str, target))) or 'nothing'}", "class and versus, or index"
             )
         return {part: _index(target[part], spec, f"{what}.{part}") for part in ("class", "versus")}
     return _index(target, spec, what)
+
+
+def _position(position: Any, what: str) -> tuple[int, ...]:
+    """A place in an output of several axes; explain/ holds it against the output's shape."""
+    if not isinstance(position, list) or not all(type(part) is int and 0 <= part < 2**31 for part in position):
+        raise BadRequest(
+            f"{what}.index", repr(position)[:60], "a list of whole numbers, one for each axis after the rows"
+        )
+    return tuple(position)
 
 
 def _index(target: Any, spec: OutputSpec, what: str) -> int:
@@ -108,6 +138,8 @@ def describe_target(index: np.ndarray[Any, Any], weight: np.ndarray[Any, Any], s
     if len(positions) == 1 and weights == [1.0]:
         position = positions[0]
         return {"index": position[0] if len(position) == 1 else position, "name": names[0]}
+    if len(positions) == 2 and weights == [1.0, 0.0]:
+        return describe_target(index[:1], weight[:1], spec)
     if len(positions) == 2 and weights == [1.0, -1.0]:
         return {"index": positions, "weight": weights, "name": f"{names[0]} versus {names[1]}"}
     terms = " + ".join(f"{weight:g}·{name}" for weight, name in zip(weights, names, strict=True))

@@ -129,6 +129,7 @@ def _attributions(answer: ExplainAnswer, row: int) -> Any:
             "shown": entry.shown,
             "unit": entry.unit,
             "attribution": entry.attribution,
+            **({} if entry.standard_error is None else {"standard_error": plain(entry.standard_error)}),
         }
         for entry in answer.features[row]
     ]
