@@ -1,1 +1,32 @@
-"""The exporters room."""
+"""A trained model of any framework becomes an ONNX file with its manifest, its certificate, and a place in the store.
+
+A torch module, a scikit-learn pipeline or a finished ONNX file comes in. The graph is made anonymous and checked, the
+manifest says all that serving and explaining need, real rows from client bytes prove that the export answers as its
+source does, and only then does a version appear in the store.
+"""
+
+from .certificate import certify
+from .describing import describe, output_spec
+from .errors import ExportError, InvalidExport, InvalidImport, ParityFailed, UnsupportedModel
+from .exported import Evidence, Exported, write
+from .from_torch import export_torch
+from .parity import Figure, parity
+from .registering import register
+
+__all__ = [
+    "Evidence",
+    "ExportError",
+    "Exported",
+    "Figure",
+    "InvalidExport",
+    "InvalidImport",
+    "ParityFailed",
+    "UnsupportedModel",
+    "certify",
+    "describe",
+    "export_torch",
+    "output_spec",
+    "parity",
+    "register",
+    "write",
+]

@@ -43,6 +43,7 @@ class TrainedModel:
     network     the same weights, giving logits or values
     background  by input name: training rows, drawn by seed, that stand for the data
     examples    test rows as ``{"instance": ..., "label": ...}``
+    train_rows  row numbers of the data set that the weights were fitted to
     test_rows   row numbers of the data set that nothing was fitted to or chosen by
     """
 
@@ -50,11 +51,17 @@ class TrainedModel:
     module: nn.Module
     network: nn.Module
     dataset: Dataset
+    train_rows: Array
     test_rows: Array
     background: dict[str, Array]
     examples: list[dict[str, Any]]
     metrics: dict[str, float]
     lineage: dict[str, Any]
+
+    @property
+    def training_inputs(self) -> dict[str, Array]:
+        """By input name: the rows the weights were fitted to."""
+        return {name: array[self.train_rows] for name, array in self.dataset.inputs.items()}
 
     @property
     def test_inputs(self) -> dict[str, Array]:
@@ -181,6 +188,7 @@ def _assembled(
         module=module.eval(),
         network=network,
         dataset=dataset,
+        train_rows=parts.train,
         test_rows=parts.test,
         background={name: array[drawn] for name, array in dataset.inputs.items()},
         examples=_examples(recipe, dataset, random.permutation(parts.test)),

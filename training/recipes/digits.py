@@ -2,7 +2,7 @@
 
 scikit-learn's copy counts ink from 0 to 16 per cell; a client sends pictures, so the ink becomes pixels of 0..255
 first (16 -> 255, rounded) and the network is trained on exactly what a PNG can carry.
-Source: E. Alpaydin, C. Kaynak (1998), Optical Recognition of Handwritten Digits, UCI, CC BY 4.0; carried by scikit-learn.
+Source: E. Alpaydin, C. Kaynak (1998), Optical Recognition of Handwritten Digits, UCI, CC BY 4.0; in scikit-learn.
 """
 
 from __future__ import annotations

@@ -1,0 +1,100 @@
+"""One model on N real rows, ready to be explained: what every check of a certificate starts from."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from functools import partial
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+import explain
+from model_store import Manifest
+
+from .exported import Array, Evidence, Exported
+from .parity import client_inputs
+from .references import baseline_of, groups_of
+from .running import predict, run
+
+if TYPE_CHECKING:
+    from engine import Engine
+
+
+@dataclass(frozen=True)
+class Case:
+    """What every check of one model needs: N decoded rows, the model's answers, and its reference points."""
+
+    model: explain.Model
+    served: bytes
+    manifest: Manifest
+    engine: Engine
+    rows: list[int]
+    inputs: dict[str, Array]
+    outputs: dict[str, Array]
+    background: Mapping[str, Array] | None
+    baseline: dict[str, Array] | None
+
+    @property
+    def target(self) -> Array:
+        """The predicted class of each row, or the only value there is: int64 [N]."""
+        answer = self.outputs[self.manifest.outputs[0].name]
+        return np.asarray(answer.reshape(len(answer), -1).argmax(axis=1), dtype=np.int64)
+
+    def first(self, n: int) -> Case:
+        """The same with n rows."""
+        cut = {name: array[:n] for name, array in self.inputs.items()}
+        answers = {name: array[:n] for name, array in self.outputs.items()}
+        return Case(
+            self.model,
+            self.served,
+            self.manifest,
+            self.engine,
+            self.rows[:n],
+            cut,
+            answers,
+            self.background,
+            self.baseline,
+        )
+
+    def explained(self, method: str, *, target: Any = None, **parameters: Any) -> explain.Attribution:
+        """One explanation of all rows through the engine; of the predicted class unless a target is given."""
+        needs = explain.METHODS[method].needs
+        references: dict[str, Any] = {}
+        if "baseline" in needs:
+            references["baseline"] = self.baseline
+        if "background" in needs:
+            references["background"] = self.background
+            grouped = groups_of(self.manifest) if self.manifest.explanation.groups else None
+            if grouped is not None:
+                references["groups"], references["group_names"] = grouped
+        return explain.attribute(
+            self.model,
+            self.inputs,
+            method=method,
+            run=partial(run, self.engine),
+            output=self.manifest.outputs[0].name,
+            outputs=self.outputs,
+            target=self.target.tolist() if target is None else target,
+            **references,
+            **parameters,
+        )
+
+
+def case_of(exported: Exported, evidence: Evidence, engine: Engine, rows: int) -> Case:
+    """The first ``rows`` of the evidence, decoded from client bytes and answered by the model."""
+    manifest = exported.manifest
+    inputs = client_inputs(manifest, evidence.instances[:rows])
+    axes = {spec.name: spec.batch_axis for spec in (*manifest.inputs, *manifest.outputs)}
+    model = explain.Model(exported.model, batch_axes=axes, row_by_row=manifest.batching.mode == "row")
+    return Case(
+        model=model,
+        served=exported.model,
+        manifest=manifest,
+        engine=engine,
+        rows=list(evidence.rows[:rows]),
+        inputs=inputs,
+        outputs=predict(exported.model, manifest, inputs, engine),
+        background=exported.background,
+        baseline=baseline_of(manifest, exported.background),
+    )

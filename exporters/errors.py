@@ -1,0 +1,40 @@
+"""What can go wrong between a trained model and the store, and nothing else.
+
+ExportError
+├── UnsupportedModel   the framework's converter has no way to say this model in ONNX; says which part, and advice
+├── InvalidExport      what was converted, or handed over with it, contradicts itself
+├── ParityFailed       the exported model does not answer as its source does; names the worst row
+└── InvalidImport      a file given to ``import_onnx`` cannot be read or does not fit the model
+"""
+
+from __future__ import annotations
+
+
+class ExportError(Exception):
+    """The root: every error this room raises on purpose is one of these."""
+
+
+class UnsupportedModel(ExportError):
+    """A model, or a step of a pipeline, that cannot be exported; the message names it and says what to do instead."""
+
+
+class InvalidExport(ExportError):
+    """The parts of an export (graph, specs, features, background, examples) do not fit each other."""
+
+
+class ParityFailed(ExportError):
+    """The exported model and its source differ by more than the tolerance, from the bytes a client would send."""
+
+    def __init__(self, *, worst: float, tolerance: float, row: int, n: int) -> None:
+        super().__init__(
+            f"the exported model differs from its source by {worst:.3g} on row {row} (worst of {n} rows), "
+            f"tolerance {tolerance:.3g}; it is not registered"
+        )
+        self.worst = worst
+        self.tolerance = tolerance
+        self.row = row
+        self.n = n
+
+
+class InvalidImport(ExportError):
+    """A file that was to be imported (model, manifest, background) is not usable; names file and reason."""

@@ -1,0 +1,67 @@
+"""Which explanation methods a model is offered with, and why not the others.
+
+Three things decide: what the graph allows (``explain.coverage``), what was handed over with it (a background set), and
+how many features or groups there are to share a score among.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+
+import explain
+from model_store import Feature, InputSpec, OutputSpec
+
+from .exported import Array
+
+EXACT_LIMIT = 12
+NO_BACKGROUND = "it needs a background set, and none came with the model"
+
+
+def offers(
+    model: bytes,
+    *,
+    inputs: Sequence[InputSpec],
+    outputs: Sequence[OutputSpec],
+    features: Sequence[Feature],
+    background: Mapping[str, Array] | None,
+    row_by_row: bool = False,
+) -> tuple[list[str], dict[str, str]]:
+    """The offered methods, in explain's order, and for each of the others one sentence."""
+    axes = {spec.name: spec.batch_axis for spec in (*inputs, *outputs)}
+    coverage = explain.coverage(explain.Model(model, batch_axes=axes, row_by_row=row_by_row))
+    offered: list[str] = []
+    refused: dict[str, str] = {}
+    for name, method in explain.METHODS.items():
+        reason = coverage.refused.get(name)
+        if reason is None and "background" in method.needs and background is None:
+            reason = NO_BACKGROUND
+        if reason is None and name == "exact_shap":
+            reason = _too_many(inputs, features)
+        if reason is None:
+            offered.append(name)
+        else:
+            refused[name] = reason
+    return offered, refused
+
+
+def players(inputs: Sequence[InputSpec], features: Sequence[Feature]) -> int | None:
+    """How many features or groups share a score; None where the shape leaves it open."""
+    named = {feature.group or feature.name for feature in features}
+    fed = {feature.input for feature in features}
+    for spec in inputs:
+        if spec.name in fed:
+            continue
+        sizes = [dim for dim in spec.item_shape if isinstance(dim, int)]
+        if len(sizes) != len(spec.item_shape):
+            return None
+        named |= {f"{spec.name}.{place}" for place in range(math.prod(sizes))}
+    return len(named)
+
+
+def _too_many(inputs: Sequence[InputSpec], features: Sequence[Feature]) -> str | None:
+    count = players(inputs, features)
+    if count is not None and count <= EXACT_LIMIT:
+        return None
+    what = "an open number of" if count is None else str(count)
+    return f"it weighs every subset, and {what} features or groups are more than {EXACT_LIMIT}"

@@ -1,0 +1,82 @@
+"""Does the exported model answer as its source does, starting from the bytes a client would send?
+
+client bytes -> JSON or PNG -> model_store's decoder, the one the server uses -> engine; against the source's answer to
+the original data. So a wrong scale, a wrong order of features or levels, and a wrong picture layout all show up here.
+"""
+
+from __future__ import annotations
+
+import base64
+import json
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from model_store import Manifest, StoreError, decode_image, decode_rows
+
+from .errors import InvalidExport, ParityFailed
+from .exported import Array, Evidence, Exported
+from .running import predict
+
+if TYPE_CHECKING:
+    from engine import Engine
+
+TOLERANCE = 1e-4
+
+
+@dataclass(frozen=True)
+class Figure:
+    """One measured promise: over ``n`` rows the worst value was ``worst``, on row ``row`` of the data set."""
+
+    n: int
+    worst: float
+    row: int
+    tolerance: float
+    passed: bool
+    what: str
+
+    def to_dict(self) -> dict[str, Any]:
+        """The figure as JSON."""
+        return asdict(self)
+
+
+def figure(errors: Array, rows: Sequence[int], tolerance: float, what: str) -> Figure:
+    """The worst of one error per row. An error that is not a number is the worst there is."""
+    safe = np.where(np.isfinite(errors), errors, np.finfo(np.float64).max)
+    worst = int(safe.argmax())
+    value = float(safe[worst])
+    return Figure(len(safe), value, int(rows[worst]), tolerance, value <= tolerance, what)
+
+
+def parity(exported: Exported, evidence: Evidence, engine: Engine, *, tolerance: float = TOLERANCE) -> Figure:
+    """The worst absolute difference of any output element, per row. Raises ParityFailed over tolerance.
+
+    Raises InvalidExport when the decoder refuses a row or an output has another shape than the source's.
+    """
+    inputs = client_inputs(exported.manifest, evidence.instances)
+    outputs = predict(exported.model, exported.manifest, inputs, engine)
+    errors = np.zeros(len(evidence.rows))
+    for name, expected in evidence.expected.items():
+        if name not in outputs or outputs[name].shape != expected.shape:
+            shapes = {key: list(array.shape) for key, array in outputs.items()}
+            raise InvalidExport(f"output {name!r}: the source answers {list(expected.shape)}, the export {shapes}")
+        gap = np.abs(outputs[name].astype(np.float64) - expected.astype(np.float64))
+        errors = np.fmax(errors, np.where(np.isnan(gap), np.inf, gap).reshape(len(gap), -1).max(axis=1))
+    found = figure(errors, evidence.rows, tolerance, "largest absolute difference of an output from the source's")
+    if not found.passed:
+        raise ParityFailed(worst=found.worst, tolerance=tolerance, row=found.row, n=found.n)
+    return found
+
+
+def client_inputs(manifest: Manifest, instances: Sequence[Any]) -> dict[str, Array]:
+    """Rows as a client sends them, through the server's decoder: [N, ...item] by input name."""
+    try:
+        if len(manifest.inputs) == 1 and manifest.inputs[0].kind == "image":
+            pictures = [decode_image(manifest, base64.b64decode(instance["b64"])).inputs for instance in instances]
+            return {name: np.concatenate([each[name] for each in pictures]) for name in pictures[0]}
+        body = json.dumps({"instances": list(instances)}).encode("utf-8")
+        return decode_rows(manifest, json.loads(body)["instances"]).inputs
+    except StoreError as error:
+        raise InvalidExport(f"the decoder refuses a real row by this manifest: {error}") from error
