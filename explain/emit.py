@@ -107,7 +107,7 @@ class Emitter:
         for node in graph.nodes:
             self.nodes.append(node.proto)
             self._taken.update(node.outputs)
-        self.constants.update({name: tensor for name, tensor in graph.constants.items()})
+        self.constants.update(graph.constants)
         self._dtypes.update({name: kind.dtype for name, kind in graph.types.items()})
 
     def dtype(self, name: str) -> str:

@@ -175,9 +175,9 @@ class Graph:
     ) -> Graph:
         """The same nodes with values renamed: `names` first, then `prefix` before every other computed value.
 
-        Values in `names` come from outside, so nodes that produce one of them are left out. `keep` restricts the nodes to those that produce one of these values; names in `avoid` are given up wherever
-        the model uses them. Constants keep their names otherwise: a program that holds the model twice holds its
-        weights once.
+        Values in `names` come from outside, so nodes that produce one of them are left out. `keep` restricts the
+        nodes to those that produce one of these values; names in `avoid` are given up wherever the model uses them.
+        Constants keep their names otherwise: a program that holds the model twice holds its weights once.
         """
         nodes = [
             node

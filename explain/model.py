@@ -18,13 +18,12 @@ from typing import TYPE_CHECKING, Any
 
 import onnx
 from google.protobuf.message import DecodeError
-from onnx import defs
 
 from . import rules
 from .backward import differentiable_path
 from .errors import InvalidModel, InvalidParameter
 from .graph import OPSET, Graph, Node
-from .prepare import opset_of, prepare
+from .prepare import has_function_body, opset_of, prepare
 from .registry import REGISTRY
 
 if TYPE_CHECKING:
@@ -210,10 +209,8 @@ def _expandable(graph: Graph) -> set[str]:
     """Operators without a rule that the specification defines by a function body."""
     found = set()
     for node in graph.nodes:
-        if node.domain in ("", "ai.onnx") and not REGISTRY.knows(node):
-            schema = defs.get_schema(node.op, OPSET)
-            if schema.has_function or schema.has_context_dependent_function:
-                found.add(node.op)
+        if node.domain in ("", "ai.onnx") and not REGISTRY.knows(node) and has_function_body(node.op, OPSET):
+            found.add(node.op)
     return found
 
 
@@ -221,10 +218,7 @@ def _read(source: onnx.ModelProto | bytes | str | os.PathLike[str]) -> onnx.Mode
     if isinstance(source, onnx.ModelProto):
         return source
     try:
-        if isinstance(source, bytes):
-            model = onnx.load_model_from_string(source)
-        else:
-            model = onnx.load(str(Path(source)))
+        model = onnx.load_model_from_string(source) if isinstance(source, bytes) else onnx.load(str(Path(source)))
     except (DecodeError, ValueError) as error:
         raise InvalidModel("these bytes are no ONNX model") from error
     if not model.graph.node:

@@ -137,9 +137,7 @@ class MapPlan:
 
     evaluations = 1
 
-    def __init__(
-        self, request: Request, program: Program, reduce: Callable[[np.ndarray, np.ndarray], Outcome]
-    ) -> None:
+    def __init__(self, request: Request, program: Program, reduce: Callable[[np.ndarray, np.ndarray], Outcome]) -> None:
         self.request, self.program, self.reduce = request, program, reduce
         self.map = np.zeros(0)
         self.value = np.full(request.items, np.nan)

@@ -10,6 +10,7 @@ bodies.
 from __future__ import annotations
 
 from collections.abc import Collection
+from typing import Any
 
 import onnx
 from onnx import defs, inliner, shape_inference, version_converter
@@ -75,8 +76,17 @@ def _is_new(node: onnx.NodeProto, opset: int) -> bool:
         defs.get_schema(node.op_type, OPSET)
     except defs.SchemaError:
         return True
-    schema = defs.get_schema(node.op_type, opset)
-    return schema.since_version > OPSET and bool(schema.has_function or schema.has_context_dependent_function)
+    since = defs.get_schema(node.op_type, opset).since_version
+    return bool(since > OPSET) and has_function_body(node.op_type, opset)
+
+
+def has_function_body(op: str, opset: int) -> bool:
+    """Whether the specification defines the operator by a function of others; False for unknown operators."""
+    try:
+        schema: Any = defs.get_schema(op, opset)
+    except defs.SchemaError:
+        return False
+    return bool(schema.has_function or schema.has_context_dependent_function)
 
 
 def _check_meaning(node: onnx.NodeProto, opset: int) -> None:

@@ -175,7 +175,7 @@ def _predicted(output: np.ndarray, items: int) -> np.ndarray:
         return np.zeros((items, len(shape)), dtype=np.int64)
     if len(shape) != 1:
         raise InvalidTarget(f"target: the output has shape {list(shape)} for each item; say which element to explain")
-    return np.argmax(output, axis=1).astype(np.int64)[:, None]
+    return np.asarray(np.argmax(output, axis=1), dtype=np.int64)[:, None]
 
 
 def _indices(target: Any, shape: tuple[int, ...], items: int) -> np.ndarray:

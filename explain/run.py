@@ -8,7 +8,6 @@ forward value against the served model's where a final Softmax or Sigmoid was st
 
 from __future__ import annotations
 
-from collections import deque
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
@@ -75,7 +74,8 @@ class Run:
         self.plan: Plan | None = None
         self._request: Request | None = None
         self._gap = np.zeros(len(next(iter(inputs.values()))))
-        self._steps: deque[Step] | Iterator[Step] = iter(())
+        self._steps: Iterator[Step] = iter(())
+        self._parts: list[Mapping[str, np.ndarray]] = []
         self._pending: Step | None = None
         self._collected = 0
 
@@ -94,7 +94,10 @@ class Run:
         """The next program to run and its feeds, or None when everything has been asked."""
         if self._pending is not None:
             raise ExplainError("the outputs of the last chunk have not been given to update()")
-        self._pending = next(iter(self._steps), None)
+        self._pending = next(self._steps, None)
+        if self._pending is None and self.plan is None:
+            self.know({name: np.concatenate([part[name] for part in self._parts]) for name in self._parts[0]})
+            self._pending = next(self._steps, None)
         return None if self._pending is None else self._pending[:2]
 
     def update(self, outputs: Mapping[str, np.ndarray]) -> None:
@@ -136,11 +139,9 @@ class Run:
         )
 
     def _predicting(self) -> Iterator[Step]:
-        program, parts = compile_program(self.model, "forward"), []
+        program = compile_program(self.model, "forward")
         for rows in _row_blocks(self.model, self.inputs):
-            yield program, {name: array[rows] for name, array in self.inputs.items()}, parts.append
-        self.know({name: np.concatenate([part[name] for part in parts]) for name in program.outputs})
-        yield from self._steps
+            yield program, {name: array[rows] for name, array in self.inputs.items()}, self._parts.append
 
     def _planned(self, request: Request, plan: Plan) -> Iterator[Step]:
         for task in plan.tasks():
@@ -153,7 +154,7 @@ class Run:
         self._collected += 1
 
     def _checking(self, request: Request) -> Iterator[Step]:
-        """All groups present: the program's explained values, to be sent through the link and held against the model."""
+        """All groups present: the values, to be sent through the link and held against the model's own."""
         explained = request.explained
         options = {"output": explained.output, "space": explained.space}
         program = compile_program(request.model, "masked_forward", **options)

@@ -14,7 +14,7 @@ from ..errors import InvalidParameter
 
 @dataclass(frozen=True)
 class Coalitions:
-    """`masks` [K, G] of 0 and 1 without the empty and the full coalition, `weights` [K]; `complete` if all are there."""
+    """`masks` [K, G] of 0 and 1, neither empty nor full, and their `weights` [K]; `complete` if all are there."""
 
     masks: np.ndarray
     weights: np.ndarray
@@ -29,7 +29,9 @@ class Coalitions:
         except (TypeError, ValueError) as error:
             raise InvalidParameter("parameter 'coalitions': expected K rows of 0 and 1, and K weights") from error
         if array.ndim != 2 or array.shape[1] != players or not np.isin(array, (0.0, 1.0)).all():
-            raise InvalidParameter(f"parameter 'coalitions': came shape {array.shape}, expected [K, {players}] of 0 and 1")
+            raise InvalidParameter(
+                f"parameter 'coalitions': came shape {array.shape}, expected [K, {players}] of 0 and 1"
+            )
         if scale.shape != (len(array),) or not (np.isfinite(scale) & (scale > 0)).all():
             raise InvalidParameter(f"parameter 'coalition_weights': expected {len(array)} positive numbers")
         inner = (array.sum(axis=1) > 0) & (array.sum(axis=1) < players)
@@ -57,11 +59,11 @@ def sample_coalitions(players: int, budget: int, seed: int) -> Coalitions:
         sizes = masks.sum(axis=1).astype(int)
         each = np.array([_size_weight(players, s) / comb(players, s) for s in range(players + 1)])
         return Coalitions(masks, each[sizes], complete=True)
-    masks, weights, open_sizes = _whole_sizes(players, budget)
-    drawn, counts = _drawn_pairs(players, budget - len(masks), open_sizes, seed)
+    listed, weights, open_sizes = _whole_sizes(players, budget)
+    drawn, counts = _drawn_pairs(players, budget - len(listed), open_sizes, seed)
     left = sum(_size_weight(players, size) for size in open_sizes)
     shares = counts / counts.sum() * left
-    return Coalitions(np.vstack([*masks, *drawn]), np.concatenate([weights, shares]), complete=False)
+    return Coalitions(np.vstack([*listed, *drawn]), np.concatenate([weights, shares]), complete=False)
 
 
 def _size_weight(players: int, size: int) -> float:

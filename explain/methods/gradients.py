@@ -51,9 +51,10 @@ def _input_x_gradient(request: Request) -> PathPlan:
     program = _program(request)
     baseline = request.baseline
     if baseline is None:
-        codes = [name for name, x in request.inputs.items() if x.dtype.kind != "f" and f"{name}.baseline" in program.inputs]
+        codes = [name for name, x in request.inputs.items() if x.dtype.kind != "f"]
+        codes = [name for name in codes if f"{name}.baseline" in program.inputs]
         if codes:
-            raise MethodUnavailable(f"input_x_gradient: tokens and categories ({codes[0]!r}) have no zero; give a baseline")
+            raise MethodUnavailable(f"input_x_gradient: codes like {codes[0]!r} have no zero; give a baseline")
         baseline = {name: np.zeros((1, *x.shape[1:]), dtype=x.dtype) for name, x in request.inputs.items()}
     baselines = _along(request, program, baseline)
     return PathPlan(request, program, np.ones(1), np.ones((1, 1)), baselines, "attribution", reduce)

@@ -31,8 +31,8 @@ def exact_matrix(masks: np.ndarray) -> np.ndarray:
     """Shapley's formula as a matrix [G, 2^G] over all coalitions `masks` [2^G, G]."""
     players = masks.shape[1]
     sizes = masks.sum(axis=1).astype(int)
-    joins = np.array([factorial(s - 1) * factorial(players - s) if s else 0 for s in range(players + 1)], float)
-    stays = np.array([factorial(s) * factorial(players - s - 1) if s < players else 0 for s in range(players + 1)], float)
+    joins = np.array([0] + [factorial(s - 1) * factorial(players - s) for s in range(1, players + 1)], float)
+    stays = np.array([factorial(s) * factorial(players - s - 1) for s in range(players)] + [0], float)
     return np.asarray(np.where(masks.T == 1, joins[sizes], -stays[sizes]) / factorial(players))
 
 

@@ -10,7 +10,7 @@ from __future__ import annotations
 from ..backward import backward, differentiable_path
 from ..errors import InvalidParameter, MethodUnavailable
 from ..model import Explained, Model
-from .draft import Draft, Program, free, item_shape
+from .draft import Draft, Program
 from .target import declare_target, select
 
 KINDS = ("grad_cam", "hires_cam", "layer_cam")
@@ -31,9 +31,7 @@ def build_activation_map(
     layer = spatial_layer(model, explained, layer)
     rank = len(model.graph.type(layer).shape or ())
     draft = Draft(model, ("target", "target.weight", "map", "value"))
-    items = {
-        name: draft.input(name, k.dtype, ("N", *free(item_shape(model, name)))) for name, k in model.graph.inputs.items()
-    }
+    items = draft.own_inputs()
     target, weight = declare_target(draft, explained)
     graph, emit = draft.place(items), draft.emit
     value, cotangent = select(emit, draft.explained(graph, explained), target, weight, None)
@@ -43,7 +41,8 @@ def build_activation_map(
         g = emit.reduce_mean(g, list(range(2, rank)), keepdims=1)
     elif kind == "layer_cam":
         g = emit.relu(g)
-    draft.output("map", emit.reduce_sum(emit.mul(g, a), [1], keepdims=0), emit.dtype(a), ("N", *["h", "w", "d"][: rank - 2]))
+    cam = emit.reduce_sum(emit.mul(g, a), [1], keepdims=0)
+    draft.output("map", cam, emit.dtype(a), ("N", *["h", "w", "d"][: rank - 2]))
     draft.output("value", value, explained.dtype, ("N",))
     options = {"output": explained.output, "space": explained.space, "layer": layer, "kind": kind}
     return draft.finish("activation_map", explained, options)

@@ -49,7 +49,7 @@ class Program:
     @cached_property
     def data(self) -> bytes:
         """The serialised graph."""
-        return self.model.SerializeToString(deterministic=True)
+        return bytes(self.model.SerializeToString(deterministic=True))
 
     @cached_property
     def digest(self) -> str:
@@ -82,6 +82,11 @@ class Draft:
         self._inputs.append(helper.make_tensor_value_info(name, elem_type(dtype), shape))
         self.kinds[name] = kind
         return self.emit.take(name, dtype)
+
+    def own_inputs(self) -> dict[str, str]:
+        """Declare the model's own inputs [N, item...]; gives their names by input."""
+        inputs, model = self.model.graph.inputs, self.model
+        return {name: self.input(name, k.dtype, ("N", *free(item_shape(model, name)))) for name, k in inputs.items()}
 
     def output(self, name: str, value: str, dtype: str, shape: Shape, kind: Kind = "item") -> None:
         """Name a value as an output of the program."""

@@ -61,8 +61,8 @@ def _blend(emit: Emitter, name: str, mask: str, sizes: str, groups: str, backgro
     """Rows [N * K * B, item...] of x with masked elements replaced; -1 reads the mask's last column, all ones."""
     x = emit.reshape(name, emit.join(emit.dim(name, 0), 1, 1, -1))
     other = f"{name}.background"
-    leading = emit.join(emit.dim(other, 0), 1, emit.dim(other, 1)) if background == "item" else emit.join(1, 1, emit.dim(other, 0))
-    rows = emit.reshape(other, emit.join(leading, -1))
+    sides = (emit.dim(other, 0), 1, emit.dim(other, 1)) if background == "item" else (1, 1, emit.dim(other, 0))
+    rows = emit.reshape(other, emit.join(*sides, -1))
     kept = emit.unsqueeze(_spread(emit, f"{name}.groups", mask, groups), [2])
     if emit.dtype(name) in ("float32", "float64", "float16"):
         kept = emit.cast_like_value(kept, x)

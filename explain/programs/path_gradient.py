@@ -60,8 +60,7 @@ def _declared(model: Model, explained: Explained, leaves: tuple[Leaf, ...], nois
     inputs = list(dict.fromkeys(leaf.input for leaf in leaves))
     names = [f"{name}.{role}" for name in inputs for role in ("baseline", "noise", "gradient", "attribution")]
     draft = Draft(model, ("alpha", "weight", "target", "target.weight", "value", *names))
-    for name, kind in model.graph.inputs.items():
-        draft.input(name, kind.dtype, ("N", *free(item_shape(model, name))))
+    draft.own_inputs()
     for name in inputs:
         kind, item = model.graph.inputs[name], free(item_shape(model, name))
         draft.input(f"{name}.baseline", kind.dtype, ("N", "J", *item))

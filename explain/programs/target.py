@@ -32,6 +32,3 @@ def repeat_items(emit: Emitter, value: str, count: str) -> str:
     rest = emit.dims(value, 1)
     wide = emit.expand(emit.unsqueeze(value, [1]), emit.join(emit.dim(value, 0), count, rest))
     return emit.reshape(wide, emit.join(emit.mul(emit.dim(value, 0), count), rest))
-
-
-

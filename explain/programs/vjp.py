@@ -47,9 +47,7 @@ def build_vjp(model: Model, *, output: str | None = None, space: str = "output")
 
 def _placed_as_is(draft: Draft) -> Graph:
     """Declare the model's own inputs and place it on them."""
-    inputs = draft.model.graph.inputs
-    names = {name: draft.input(name, k.dtype, ("N", *free(item_shape(draft.model, name)))) for name, k in inputs.items()}
-    return draft.place(names)
+    return draft.place(draft.own_inputs())
 
 
 def _own_outputs(draft: Draft, graph: Graph) -> None:

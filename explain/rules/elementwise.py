@@ -193,9 +193,7 @@ def prelu(emit: Emitter, node: Node, grad: str) -> Gradients:
 @vjp("Elu")
 def elu(emit: Emitter, node: Node, grad: str) -> Gradients:
     alpha = float(node.attr("alpha", 1.0))
-    return emit.where(
-        emit.greater(node.inputs[0], 0.0), grad, emit.mul(grad, emit.add(node.outputs[0], alpha))
-    )
+    return emit.where(emit.greater(node.inputs[0], 0.0), grad, emit.mul(grad, emit.add(node.outputs[0], alpha)))
 
 
 @vjp("Selu")

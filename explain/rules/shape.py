@@ -58,8 +58,8 @@ def depth_to_space(emit: Emitter, node: Node, grad: str) -> Gradients:
     if node.attr("mode", b"DCR") == b"DCR":
         return emit.space_to_depth(grad, blocksize=block)
     x = node.inputs[0]
-    n, spatial = emit.dim(x, 0), [emit.dim(x, 2), block, emit.dim(x, 3), block]
-    parts = emit.reshape(grad, emit.join(n, -1, *spatial))
+    sizes = emit.join(emit.dim(x, 0), -1, emit.dim(x, 2), block, emit.dim(x, 3), block)
+    parts = emit.reshape(grad, sizes)
     return emit.reshape(emit.transpose(parts, perm=[0, 1, 3, 5, 2, 4]), emit.shape(x))
 
 

@@ -1,4 +1,4 @@
-"""The geometry that convolutions and poolings share: strides, dilations, and pads that may be known only at run time."""
+"""The geometry that convolutions and poolings share: strides, dilations, pads (some known only at run time)."""
 
 from __future__ import annotations
 
@@ -45,8 +45,8 @@ class Windows:
         upper = auto != "SAME_LOWER"
         windows = cls(kernel, strides, dilations, None, None, upper)
         if auto in ("SAME_UPPER", "SAME_LOWER"):
-            pads = windows._same_pads(node)
-            return windows if pads is None else cls(kernel, strides, dilations, *pads, upper)
+            same = windows._same_pads(node)
+            return windows if same is None else cls(kernel, strides, dilations, *same, upper)
         pads = tuple(node.attr("pads") or (0,) * 2 * n) if auto == "NOTSET" else (0,) * 2 * n
         return cls(kernel, strides, dilations, pads[:n], pads[n:], upper)
 
