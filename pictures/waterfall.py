@@ -167,16 +167,20 @@ def _lay_out(
         _draw_row(marks, scale, row, start, y + 5)
     y = bottom + (56 if ends else 38)
     marks.append(Text(_RIGHT, y, axis, 12, INK, "end", hint=axis))
-    _draw_key(marks, y, ("raises", "lowers") if ends else ("positive", "negative"), any(row.rest for row in rows))
+    _draw_key(marks, y, rows, ("raises", "lowers") if ends else ("positive", "negative"))
     y = footer(marks, caption, y + 8, WIDTH - 2 * MARGIN)
     spoken = "; ".join(f"{row.hint or row.label}: {words.signed(row.amount)}" for row in rows)
     summary = f"base value {words.number(ends[0])}, explained value {words.number(ends[1])}. " if ends else ""
     return Drawing(WIDTH, round(y + 20), marks, title, f"{axis}. {summary}{spoken}. {caption}")
 
 
+def _colour(row: Row) -> str:
+    return NEUTRAL if row.rest else RAISES if row.amount >= 0 else LOWERS
+
+
 def _draw_row(marks: list[Mark], scale: Axis, row: Row, start: float, y: float) -> None:
     begin, end = scale.x(start), scale.x(start + row.amount)
-    colour = NEUTRAL if row.rest else RAISES if row.amount > 0 else LOWERS
+    colour = _colour(row)
     length = abs(end - begin)
     tip = math.copysign(min(_TIP, length), end - begin)
     shaft = end - tip
@@ -206,10 +210,13 @@ def _draw_ends(marks: list[Mark], scale: Axis, ends: tuple[float, float], top: f
         marks.append(Text(centre, y, wording, 13, INK, "middle", bold=True))
 
 
-def _draw_key(marks: list[Mark], y: float, signs: tuple[str, str], rest: bool) -> None:
+def _draw_key(marks: list[Mark], y: float, rows: list[Row], signs: tuple[str, str]) -> None:
     x = float(MARGIN)
-    key = [(RAISES, signs[0]), (LOWERS, signs[1]), *([(NEUTRAL, "not attributed")] if rest else [])]
-    for colour, wording in key:
+    wordings = {RAISES: signs[0], LOWERS: signs[1], NEUTRAL: "not attributed"}
+    drawn = {_colour(row) for row in rows}
+    for colour, wording in wordings.items():
+        if colour not in drawn:
+            continue
         marks += [Rect(x, y - 10, 12, 12, colour), Text(x + 18, y, wording, 12, MUTED)]
         x += 34 + words.width(wording, 12)
 

@@ -11,6 +11,7 @@ const MEANINGS = {
   forward_gap: ["Forward gap", "explained program against served model, same input; 0 is perfect"],
   evaluations: ["Evaluations", "how often the model was run for this explanation"],
   standard_error: ["Standard error", "of the least certain attribution"],
+  sparsity: ["Concentration", "Gini index: 0 is spread evenly, 1 is all in one place"],
   max_abs: ["Largest attribution", "by magnitude"],
   nan_count: ["Not-a-number values", "anything above 0 is a fault"],
 };
@@ -150,7 +151,7 @@ function showExplained(list, explanation) {
   if (explanation.base_value !== null && explanation.base_value !== undefined) {
     fact(list, "Base value", `${figure(explanation.base_value, 6)}${units}`);
   }
-  const parameters = Object.entries(explanation.parameters ?? {}).filter(([, value]) => value === null || typeof value !== "object");
+  const parameters = Object.entries(explanation.parameters ?? {}).filter(([, value]) => value !== null && typeof value !== "object");
   fact(list, "Method", explanation.method, parameters.map(([name, value]) => `${name} ${figure(value)}`).join(", "));
   fact(list, "Seed", figure(explanation.seed));
 }

@@ -6,17 +6,12 @@ real.
 
 import base64
 import io
-import os
-import shutil
-import threading
-from collections.abc import Iterator
 from types import SimpleNamespace
 
 import numpy as np
 import pytest
 from flask import Flask, Response, abort, jsonify, request
 from PIL import Image
-from werkzeug.serving import make_server
 
 import pictures
 from server.routes import console
@@ -153,102 +148,14 @@ def fake_application(seen):
     return application
 
 
-@pytest.fixture(scope="module")
-def browser(tmp_path_factory) -> Iterator[object]:
-    """Headless Chromium that reaches nothing but this machine."""
-    chromium, driver = shutil.which("chromium"), shutil.which("chromedriver")
-    if chromium is None or driver is None:
-        missing = " and ".join(n for n, found in (("chromium", chromium), ("chromedriver", driver)) if found is None)
-        if os.environ.get("GLASSHOUSE_REQUIRE_ALL") == "1":
-            pytest.fail(f"{missing} is not installed, and GLASSHOUSE_REQUIRE_ALL=1 asks for every test")
-        pytest.skip(f"{missing} is not installed")
-    from selenium import webdriver
-    from selenium.webdriver.chrome.options import Options
-    from selenium.webdriver.chrome.service import Service
-
-    options = Options()
-    options.binary_location = chromium
-    options.set_capability("goog:loggingPrefs", {"browser": "ALL"})
-    for flag in (
-        "headless=new", "no-sandbox", "disable-gpu", "no-first-run", "disable-background-networking",
-        "disable-component-update", "disable-sync", "disable-dev-shm-usage", "window-size=1280,1400",
-        f"user-data-dir={tmp_path_factory.mktemp('chromium')}",
-        "host-resolver-rules=MAP * ~NOTFOUND, EXCLUDE 127.0.0.1",
-    ):  # fmt: skip
-        options.add_argument(f"--{flag}")
-    opened = webdriver.Chrome(options=options, service=Service(driver))
-    yield opened
-    opened.quit()
-
-
-class Page:
-    """The console as a person uses it."""
-
-    def __init__(self, browser, address):
-        self.browser, self.address = browser, address
-
-    def open(self, fragment=""):
-        self.browser.get("about:blank")
-        self.browser.get_log("browser")
-        self.browser.get(f"{self.address}/{fragment}")
-        return self.until(lambda: self.text("#models-note") != "Loading the models …")
-
-    def until(self, condition, seconds=20):
-        from selenium.webdriver.support.ui import WebDriverWait
-
-        WebDriverWait(self.browser, seconds, poll_frequency=0.05).until(lambda _: condition())
-        return self
-
-    def all(self, selector):
-        return self.browser.find_elements("css selector", selector)
-
-    def one(self, selector):
-        return self.browser.find_element("css selector", selector)
-
-    def text(self, selector):
-        return self.one(selector).text
-
-    def pick(self, position):
-        self.all("#models button")[position].click()
-
-    def choose(self, selector, wording):
-        from selenium.webdriver.support.ui import Select
-
-        Select(self.one(selector)).select_by_visible_text(wording)
-
-    def press(self):
-        self.one("#go").click()
-        return self.until(lambda: self.one("#go").is_enabled() and self.text("#status") == "")
-
-    def facts(self, selector):
-        names = [element.text for element in self.all(f"{selector} dt")]
-        values = [element.text.splitlines() for element in self.all(f"{selector} dd")]
-        return dict(zip(names, values, strict=True))
-
-    def complaints(self):
-        """What the browser's console complains about, a refused request apart."""
-        return [
-            line["message"]
-            for line in self.browser.get_log("browser")
-            if "the server responded with" not in line["message"]
-        ]
-
-
 @pytest.fixture
 def seen():
     return SimpleNamespace(models=MODELS, requests=[], error=None)
 
 
 @pytest.fixture
-def page(browser, seen):
-    server = make_server("127.0.0.1", 0, fake_application(seen), threaded=True)
-    thread = threading.Thread(target=server.serve_forever)
-    thread.start()
-    yield Page(browser, f"http://127.0.0.1:{server.server_port}")
-    browser.get("about:blank")
-    server.shutdown()
-    thread.join()
-    server.server_close()
+def page(serve, seen):
+    return serve(fake_application(seen))
 
 
 def test_the_models_are_listed_with_version_and_digest(page):
