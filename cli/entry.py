@@ -112,7 +112,7 @@ def _version() -> str:
         return "not installed"
 
 
-@click.command(cls=Front, epilog=EPILOG, context_settings={"help_option_names": ["-h", "--help"]})
+@click.command("glasshouse", cls=Front, epilog=EPILOG, context_settings={"help_option_names": ["-h", "--help"]})
 @click.version_option(_version(), prog_name="glasshouse")
 @click.option("--debug", is_flag=True, help="Show the traceback of an error.")
 def front(debug: bool) -> None:

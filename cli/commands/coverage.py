@@ -23,7 +23,8 @@ def command(file: Path, raw: bool) -> None:
         return
     verdict = "differentiable" if found.differentiable else "not differentiable"
     line(f"{file.name}: {verdict}, {sum(found.operators.values())} nodes of {len(found.operators)} covered operators")
-    table(["operator", ">nodes"], sorted(found.operators.items(), key=lambda item: (-item[1], item[0])))
+    if found.operators:
+        table(["operator", ">nodes"], sorted(found.operators.items(), key=lambda item: (-item[1], item[0])))
     if found.blocking:
         blockers = [(blocker.op, blocker.node, blocker.opset) for blocker in found.blocking]
         table(["in the way", "node", ">opset"], blockers)

@@ -1,0 +1,5 @@
+"""`python -m cli`: the same command where nothing is installed."""
+
+from . import main
+
+main()
