@@ -17,7 +17,7 @@ from .programs import Program
 from .request import Arrays, Request
 
 ELEMENTS_PER_RUN = 1 << 21
-ROWS_PER_RUN = 512
+ROWS_PER_RUN = 4096
 
 
 @dataclass(frozen=True)
