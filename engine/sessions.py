@@ -25,7 +25,7 @@ log = logging.getLogger("glasshouse.engine")
 
 RUNTIME = "onnxruntime"
 PROVIDERS = {"cpu": "CPUExecutionProvider", "cuda": "CUDAExecutionProvider"}
-_SEVERITY_ERROR = 3
+_SEVERITY_ERROR, _SEVERITY_FATAL = 3, 4
 _NOISE = re.compile(r"\[ONNXRuntimeError\] : \d+ : [A-Z_]+ : ")
 _MESSAGE_LENGTH = 500
 
@@ -59,11 +59,12 @@ class Session:
         self.outputs = {value.name: _tensor_type("output", value) for value in session.get_outputs()}
         self.providers: tuple[str, ...] = tuple(session.get_providers())
         self._session = session
+        self._run_options = _run_options()
 
     def run(self, outputs: Sequence[str], feeds: Mapping[str, Array]) -> list[Array]:
         """The named outputs, in the order asked for. Raises `RunFailed` whatever the runtime's reason."""
         try:
-            results: list[Array] = self._session.run(list(outputs), dict(feeds))
+            results: list[Array] = self._session.run(list(outputs), dict(feeds), self._run_options)
         except Exception as error:
             raise RunFailed(f"the run of {self.digest[:12]} failed: {_message(error)}") from error
         return results
@@ -114,6 +115,15 @@ class Runtime:
         # Idle threads that spin would take the cores from the HTTP side.
         options.add_session_config_entry("session.intra_op.allow_spinning", "0")
         return options
+
+
+def _run_options() -> onnxruntime.RunOptions:
+    """A failing run raises; its message, which may quote values of the input, must not go to the log as well."""
+    import onnxruntime
+
+    options = onnxruntime.RunOptions()
+    options.log_severity_level = _SEVERITY_FATAL
+    return options
 
 
 def _available(wanted: Sequence[str]) -> tuple[str, ...]:

@@ -67,6 +67,12 @@ def test_a_failing_run_names_the_artifact_and_the_cause(models, make_engine):
     assert caught.value.__cause__ is not None
 
 
+def test_a_failing_run_writes_no_values_to_the_log(models, make_engine, capfd):
+    with pytest.raises(engine.RunFailed):
+        make_engine().run(models.gather(), {"index": np.array([77])})
+    assert capfd.readouterr() == ("", "")
+
+
 def test_a_model_of_every_dtype_is_typed_as_declared(make_engine, models):
     kinds = [TensorProto.FLOAT, TensorProto.DOUBLE, TensorProto.FLOAT16, TensorProto.BOOL, TensorProto.STRING]
     kinds += [TensorProto.INT8, TensorProto.INT16, TensorProto.INT32, TensorProto.INT64]
