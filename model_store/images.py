@@ -74,7 +74,11 @@ def open_picture(body: bytes, field: str, max_pixels: int = MAX_PIXELS) -> Image
 def _check_header(picture: Image, field: str, max_pixels: int) -> None:
     width, height = picture.size
     if width * height > max_pixels:
-        raise TooLarge(field, f"a picture of {width} x {height} = {width * height} pixels", f"{max_pixels} pixels")
+        raise TooLarge(
+            field,
+            f"a picture of {width} x {height} = {width * height} pixels",
+            f"{max_pixels} pixels for all pictures of a request",
+        )
     frames = getattr(picture, "n_frames", 1)
     if frames != 1 and picture.format == "PNG":
         raise InvalidInput(field, f"a moving picture of {frames} frames", "one still picture")

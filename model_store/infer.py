@@ -82,7 +82,7 @@ def infer_manifest(
 
 
 def _tensor(file: _File, value: onnx.ValueInfoProto) -> tuple[str | None, list[Dim] | None]:
-    """A value's numpy dtype (None if it is no tensor of numbers) and shape (None if its rank is not known)."""
+    """A value's numpy dtype (None if it is no tensor of numbers) and shape (None if its rank is unknown)."""
     kind = value.type.tensor_type
     if not value.type.HasField("tensor_type"):
         return None, None

@@ -239,7 +239,7 @@ def _no_duplicates(pairs: list[tuple[str, Any]]) -> None:
         seen.add(name)
 
 
-_AT = re.compile(r"^(?P<problem>.*) - at `(?:key in )?\$\.?(?P<path>.*)`$", re.DOTALL)
+_AT = re.compile(r"^(?P<problem>.*) - at `(?:key` in `)?\$\.?(?P<path>.*)`$", re.DOTALL)
 
 
 def _located(error: msgspec.ValidationError) -> InvalidManifest:

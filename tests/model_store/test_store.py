@@ -1,0 +1,439 @@
+"""The store's promises: versions, aliases, whole or not at all, and nothing corrupt is handed out."""
+
+import hashlib
+import os
+import shutil
+import signal
+import subprocess
+import sys
+from pathlib import Path
+
+import msgspec
+import pytest
+
+from model_store import (
+    Conflict,
+    CorruptBlob,
+    FileRef,
+    InvalidManifest,
+    InvalidName,
+    Store,
+    StoreUnavailable,
+    UnknownAlias,
+    UnknownBlob,
+    UnknownModel,
+    UnknownVersion,
+)
+from model_store import files as file_operations
+
+FILES = {"model": b"the graph", "background": b"the rows"}
+
+
+def every_file(store: Store) -> list[Path]:
+    return sorted(path for path in store.root.rglob("*") if path.is_file())
+
+
+def leftovers(store: Store) -> list[Path]:
+    return [path for path in every_file(store) if path.name.startswith(".tmp-")]
+
+
+def test_what_is_published_is_found_again(store, mixed):
+    published = store.publish(mixed, FILES)
+    found = store.resolve("mixed", 1)
+    assert found == published
+    assert (found.version, found.archived, found.model_digest) == (1, False, hashlib.sha256(b"the graph").hexdigest())
+    assert found.file("background") == b"the rows"
+    assert found.manifest.created
+    assert (found.has("background"), found.has("tokenizer")) == (True, False)
+    with pytest.raises(UnknownBlob):
+        found.file("tokenizer")
+    assert store.models() == ["mixed"]
+    assert store.verify() == []
+
+
+def test_the_layout_is_the_one_that_is_documented(store, mixed):
+    version = store.publish(mixed, FILES)
+    digest = version.model_digest
+    assert (store.root / "blobs" / "sha256" / digest[:2] / digest[2:]).read_bytes() == b"the graph"
+    assert (store.root / "models" / "mixed" / "versions" / "1").read_text().strip() == version.digest
+    store.set_alias("mixed", "live", 1)
+    assert (store.root / "models" / "mixed" / "aliases" / "live").read_text().split()[0] == "1"
+
+
+def test_versions_count_up_and_the_highest_offered_one_is_served(store, mixed):
+    for _ in range(11):
+        store.publish(mixed, FILES)
+    assert [each.version for each in store.versions("mixed")] == list(range(1, 12))
+    assert store.resolve("mixed").version == 11
+    store.archive("mixed", 11)
+    assert store.resolve("mixed").version == 10
+    assert store.resolve("mixed", 11).archived
+    store.archive("mixed", 11, archived=False)
+    assert store.resolve("mixed").version == 11
+
+
+def test_a_version_is_named_by_number_digits_or_alias(store, mixed):
+    store.publish(mixed, FILES)
+    store.publish(mixed, FILES)
+    store.set_alias("mixed", "live", 1)
+    assert [store.resolve("mixed", each).version for each in (1, "1", "live", 2, "2", None)] == [1, 1, 1, 2, 2, 2]
+    store.set_alias("mixed", "default", "live")
+    assert store.resolve("mixed").version == 1
+    assert store.aliases("mixed") == {"default": 1, "live": 1}
+    store.remove_alias("mixed", "default")
+    assert store.resolve("mixed").version == 2
+
+
+@pytest.mark.parametrize("version", [0, 9, -1, "9", "01", "²", True, 1.0, "9" * 5000])
+def test_a_version_that_is_not_there_is_named(store, mixed, version):
+    store.publish(mixed, FILES)
+    with pytest.raises(UnknownVersion, match="it has: 1"):
+        store.resolve("mixed", version)
+
+
+@pytest.mark.parametrize("name", ["other", "", "..", "../mixed", "mixed/..", "a\0b", "mixed\n", "é", "x" * 300, None])
+def test_a_model_that_is_not_there_is_named(store, mixed, name):
+    store.publish(mixed, FILES)
+    for call in (store.resolve, store.versions, store.aliases):
+        with pytest.raises(UnknownModel):
+            call(name)
+
+
+@pytest.mark.parametrize("alias", ["other", "..", "../versions/1", "a b", "x\0"])
+def test_an_alias_that_is_not_there_is_named(store, mixed, alias):
+    store.publish(mixed, FILES)
+    with pytest.raises(UnknownAlias):
+        store.resolve("mixed", alias)
+    with pytest.raises(UnknownAlias):
+        store.remove_alias("mixed", alias)
+
+
+@pytest.mark.parametrize("alias", ["", "12", "..", "a/b", ".tmp-1", "x" * 101])
+def test_an_alias_has_a_name_that_is_no_path_and_no_number(store, mixed, alias):
+    store.publish(mixed, FILES)
+    with pytest.raises(InvalidName):
+        store.set_alias("mixed", alias, 1)
+
+
+def test_aliases_and_archiving_do_not_contradict_each_other(store, mixed):
+    store.publish(mixed, FILES)
+    store.publish(mixed, FILES)
+    store.set_alias("mixed", "live", 1)
+    with pytest.raises(Conflict, match="live"):
+        store.archive("mixed", 1)
+    store.archive("mixed", 2)
+    with pytest.raises(Conflict, match="archived"):
+        store.set_alias("mixed", "next", 2)
+    store.remove_alias("mixed", "live")
+    store.archive("mixed", 1)
+    with pytest.raises(UnknownVersion):
+        store.resolve("mixed")
+
+
+def test_a_version_needs_a_model_and_known_roles(store, mixed):
+    with pytest.raises(InvalidManifest, match=r"files\.model"):
+        store.publish(mixed, {"background": b""})
+    with pytest.raises(InvalidManifest, match=r"files\.script"):
+        store.publish(mixed, {"model": b"", "script": b""})
+    with pytest.raises(InvalidManifest, match="name"):
+        store.publish(msgspec.structs.replace(mixed, name="../x"), FILES)
+    assert store.models() == []
+
+
+def test_files_already_in_the_store_may_be_named_by_digest(store, mixed):
+    digest = store.put_blob(b"the graph")
+    named = mixed.with_files({"model": FileRef(digest, 9)}, "")
+    assert store.publish(named, {}).file("model") == b"the graph"
+    with pytest.raises(InvalidManifest, match=r"files\.model\.size"):
+        store.publish(mixed.with_files({"model": FileRef(digest, 8)}, ""), {})
+    with pytest.raises(UnknownBlob):
+        store.publish(mixed.with_files({"model": FileRef("0" * 64, 9)}, ""), {})
+
+
+def test_a_flipped_bit_in_any_file_is_refused_by_name(store, mixed):
+    version = store.publish(mixed, FILES)
+    store.set_alias("mixed", "live", 1)
+    checked = 0
+    for path in every_file(store):
+        whole = path.read_bytes()
+        for position in range(0, len(whole), max(1, len(whole) // 12)):
+            for bit in (0, 1, 5):
+                broken = bytearray(whole)
+                broken[position] ^= 1 << bit
+                path.write_bytes(bytes(broken))
+                relative = path.relative_to(store.root).as_posix()
+                assert any(problem.path in (relative, "models/mixed/versions/1") for problem in store.verify()), (
+                    relative
+                )
+                with pytest.raises(CorruptBlob) as caught:
+                    _read_everything(store)
+                assert relative in str(caught.value) or version.digest in str(caught.value)
+                assert str(store.root) not in str(caught.value)
+                checked += 1
+        path.write_bytes(whole)
+    assert checked > 100
+    assert store.verify() == []
+
+
+def _read_everything(store: Store) -> None:
+    version = store.resolve("mixed", "live")
+    for role in version.manifest.files:
+        version.file(role)
+
+
+def test_putting_bytes_again_repairs_them(store):
+    digest = store.put_blob(b"content")
+    (path,) = [path for path in every_file(store) if path.name == digest[2:]]
+    path.write_bytes(b"c0ntent")
+    with pytest.raises(CorruptBlob):
+        store.get_blob(digest)
+    assert store.put_blob(b"content") == digest
+    assert store.get_blob(digest) == b"content"
+
+
+@pytest.mark.parametrize("digest", ["", "../../etc/passwd", "A" * 64, "a" * 63, "0" * 64, "a" * 64 + "\n"])
+def test_only_digests_address_blobs(store, digest):
+    with pytest.raises(UnknownBlob):
+        store.get_blob(digest)
+
+
+def test_the_collector_removes_what_no_version_names_and_nothing_else(store, mixed):
+    version = store.publish(mixed, FILES)
+    store.archive("mixed", 1)
+    kept, lost = store.put_blob(b"kept"), store.put_blob(b"lost")
+    left = store.root / "models" / "mixed" / "versions" / ".tmp-1-00"
+    left.write_bytes(b"half")
+    report = store.gc(keep=[kept])
+    assert (report.blobs, report.leftovers, report.bytes) == ((lost,), ("models/mixed/versions/.tmp-1-00",), 8)
+    assert (store.get_blob(kept), version.file("model"), store.resolve("mixed", 1).file("background")) == (
+        b"kept",
+        *FILES.values(),
+    )
+    assert store.verify() == []
+
+
+def test_the_collector_stops_before_a_manifest_it_cannot_read(store, mixed):
+    version = store.publish(mixed, FILES)
+    path = store.root / "blobs" / "sha256" / version.digest[:2] / version.digest[2:]
+    path.write_bytes(b"{}")
+    before = every_file(store)
+    with pytest.raises(CorruptBlob):
+        store.gc()
+    assert every_file(store) == before
+
+
+def test_verify_tells_what_is_missing_and_what_is_foreign(store, mixed):
+    version = store.publish(mixed, FILES)
+    store.publish(mixed, FILES)
+    store.set_alias("mixed", "live", 2)
+    (store.root / "models" / "mixed" / "versions" / "2").unlink()
+    digest = version.model_digest
+    (store.root / "blobs" / "sha256" / digest[:2] / digest[2:]).unlink()
+    (store.root / "blobs" / "sha256" / "zz").mkdir()
+    (store.root / "blobs" / "sha256" / "zz" / "note.txt").write_text("hello")
+    (store.root / "models" / "bad name").mkdir()
+    assert [problem.path for problem in store.verify()] == [
+        "blobs/sha256/zz/note.txt",
+        "models/bad name",
+        "models/mixed/versions/1",
+        "models/mixed/aliases/live",
+    ]
+
+
+def test_a_store_that_may_not_be_written_can_be_read(store, mixed, monkeypatch):
+    store.publish(mixed, FILES)
+
+    def refuse(*args, **kwargs):
+        raise OSError(30, "Read-only file system")
+
+    real = os.open
+    monkeypatch.setattr(os, "open", lambda path, flags, *rest: refuse() if flags & 3 else real(path, flags, *rest))
+    for call in ("mkdir", "link", "replace", "unlink", "write"):
+        monkeypatch.setattr(os, call, refuse)
+    reader = Store(store.root)
+    assert reader.resolve("mixed").file("model") == b"the graph"
+    assert (reader.models(), reader.aliases("mixed"), reader.verify()) == (["mixed"], {}, [])
+    for write in (lambda: reader.put_blob(b"x"), lambda: reader.publish(mixed, FILES), lambda: reader.gc()):
+        with pytest.raises(StoreUnavailable, match="Read-only"):
+            write()
+
+
+def test_a_store_that_is_not_there_is_made_only_if_asked(tmp_path):
+    with pytest.raises(StoreUnavailable, match="no store"):
+        Store(tmp_path / "none", create=False)
+    assert Store(tmp_path / "new").models() == []
+    assert Store(tmp_path / "new", create=False).verify() == []
+
+
+PUBLISHER = """
+import sys
+from model_store import Manifest, Store
+store, manifest = Store(sys.argv[1]), Manifest.from_bytes(sys.stdin.buffer.read())
+print(*[store.publish(manifest, {"model": b"graph %d" % (k % 3)}).version for k in range(25)])
+"""
+
+
+def test_processes_that_publish_at_once_never_share_a_number(store, mixed):
+    root = Path(__file__).resolve().parents[2]
+    workers = [
+        subprocess.Popen(
+            [sys.executable, "-c", PUBLISHER, str(store.root)], stdin=subprocess.PIPE, stdout=subprocess.PIPE, cwd=root
+        )
+        for _ in range(3)
+    ]
+    for worker in workers:
+        worker.stdin.write(mixed.to_bytes())
+        worker.stdin.close()
+    taken = []
+    for worker in workers:
+        taken += [int(number) for number in worker.stdout.read().split()]
+        worker.stdout.close()
+        assert worker.wait() == 0
+    assert sorted(taken) == list(range(1, 76))
+    assert [each.version for each in store.versions("mixed")] == list(range(1, 76))
+    assert (store.verify(), leftovers(store)) == ([], [])
+
+
+# A writer that dies
+
+CALLS = ("open", "write", "fsync", "close", "link", "replace", "unlink", "mkdir")
+
+
+def strike(at: int, when: str, blow) -> list[int]:
+    """Make the `at`-th file operation of this process the last: `blow` before it, after it, or midway in a write."""
+    count = [0]
+
+    def struck(name, real):
+        def call(*args, **kwargs):
+            count[0] += 1
+            if count[0] != at:
+                return real(*args, **kwargs)
+            if when == "after":
+                real(*args, **kwargs)
+            elif when == "midway" and name == "write":
+                real(args[0], bytes(args[1])[: len(args[1]) // 2])
+            return blow()
+
+        return call
+
+    for name in CALLS:
+        setattr(os, name, struck(name, getattr(os, name)))
+    return count
+
+
+def in_child(work, at: int, when: str) -> bool:
+    """Run `work` in a forked process that is killed at its `at`-th file operation; whether it was."""
+    pid = os.fork()
+    if pid == 0:
+        strike(at, when, lambda: os.kill(os.getpid(), signal.SIGKILL))
+        try:
+            work()
+            os._exit(0)
+        except BaseException:
+            os._exit(1)
+    status = os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1])
+    assert status in (0, -signal.SIGKILL)
+    return status != 0
+
+
+def killed_everywhere(store: Store, work, check) -> int:
+    """Kill `work` at each of its file operations in three ways, on a fresh copy each time; how often it was killed."""
+    kills = 0
+    for when in ("before", "midway", "after"):
+        at = 1
+        while True:
+            target = store.root.with_name("copy")
+            shutil.rmtree(target, ignore_errors=True)
+            shutil.copytree(store.root, target)
+            copy = Store(target)
+            if not in_child(lambda copy=copy: work(copy), at, when):
+                break
+            kills += 1
+            check(copy)
+            at += 1
+    return kills
+
+
+def test_a_writer_killed_at_any_step_leaves_the_store_sound(store, mixed):
+    first = store.publish(mixed, FILES)
+
+    def sound(copy: Store) -> None:
+        assert copy.verify() == []
+        assert copy.resolve("mixed", 1) == first
+        seen = [each.version for each in copy.versions("mixed")]
+        assert seen in ([1], [1, 2])
+        assert copy.publish(mixed, {"model": b"third"}).version == seen[-1] + 1
+        copy.gc()
+        assert (copy.verify(), leftovers(copy)) == ([], [])
+
+    assert killed_everywhere(store, lambda copy: copy.publish(mixed, {"model": b"second"}), sound) > 40
+
+
+def test_a_process_killed_while_it_sets_an_alias_or_collects_leaves_the_store_sound(store, mixed):
+    store.publish(mixed, FILES)
+    store.publish(mixed, FILES)
+    store.set_alias("mixed", "live", 1)
+    store.put_blob(b"waste")
+
+    def sound(copy: Store) -> None:
+        assert copy.verify() == []
+        assert copy.resolve("mixed", "live").version in (1, 2)
+        assert copy.resolve("mixed", 2).file("model") == b"the graph"
+
+    assert killed_everywhere(store, lambda copy: copy.set_alias("mixed", "live", 2), sound) > 5
+    assert killed_everywhere(store, lambda copy: copy.gc(), sound) > 3
+
+
+def test_the_killer_of_these_tests_finds_a_writer_that_writes_in_place(store, mixed, monkeypatch):
+    store.publish(mixed, FILES)
+
+    def in_place(path: Path, data: bytes) -> None:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        handle = os.open(path, os.O_WRONLY | os.O_CREAT)
+        os.write(handle, data)
+        os.close(handle)
+
+    monkeypatch.setattr("model_store.blobs.write_replacing", in_place)
+    broken = []
+    killed_everywhere(
+        store, lambda copy: copy.publish(mixed, {"model": b"second"}), lambda copy: broken.extend(copy.verify())
+    )
+    assert broken
+
+
+@pytest.mark.parametrize("failure", [OSError(5, "Input/output error"), OSError(28, "No space left on device")])
+def test_a_file_operation_that_fails_is_one_clear_error_and_leaves_the_store_sound(store, mixed, failure):
+    first = store.publish(mixed, FILES)
+    real = {name: getattr(os, name) for name in CALLS}
+
+    def fail():
+        raise failure
+
+    at = 0
+    while True:
+        at += 1
+        count = strike(at, "before", fail)
+        try:
+            store.publish(mixed, {"model": b"model %d" % at})
+            raised = False
+        except StoreUnavailable as error:
+            raised = True
+            assert failure.strerror in str(error)
+        finally:
+            for name, call in real.items():
+                setattr(os, name, call)
+        assert (store.verify(), store.resolve("mixed", 1)) == ([], first)
+        if not raised and count[0] < at:
+            break
+    assert at > 20
+
+
+def test_the_helpers_of_the_store_are_whole_or_not_at_all(tmp_path):
+    place = tmp_path / "a" / "b"
+    assert file_operations.write_first(place, b"one")
+    assert not file_operations.write_first(place, b"two")
+    assert place.read_bytes() == b"one"
+    file_operations.write_replacing(place, b"three")
+    assert (place.read_bytes(), file_operations.names_in(place.parent)) == (b"three", ["b"])
+    assert file_operations.names_in(tmp_path / "none") == []
+    assert file_operations.read_if_there(place / "deeper") is None
