@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import partial
@@ -15,7 +16,7 @@ from model_store import Manifest
 from .exported import Array, Evidence, Exported
 from .parity import client_inputs
 from .references import baseline_of, groups_of
-from .running import predict, run
+from .running import batch_axes, predict, run
 
 if TYPE_CHECKING:
     from engine import Engine
@@ -43,18 +44,18 @@ class Case:
 
     def first(self, n: int) -> Case:
         """The same with n rows."""
-        cut = {name: array[:n] for name, array in self.inputs.items()}
-        answers = {name: array[:n] for name, array in self.outputs.items()}
-        return Case(
-            self.model,
-            self.served,
-            self.manifest,
-            self.engine,
-            self.rows[:n],
-            cut,
-            answers,
-            self.background,
-            self.baseline,
+        return dataclasses.replace(
+            self,
+            rows=self.rows[:n],
+            inputs={name: array[:n] for name, array in self.inputs.items()},
+            outputs={name: array[:n] for name, array in self.outputs.items()},
+        )
+
+    def moved(self, changed: Mapping[str, Array]) -> Case:
+        """The same rows with some inputs replaced, answered again."""
+        inputs = {**self.inputs, **changed}
+        return dataclasses.replace(
+            self, inputs=inputs, outputs=predict(self.served, self.manifest, inputs, self.engine)
         )
 
     def explained(self, method: str, *, target: Any = None, **parameters: Any) -> explain.Attribution:
@@ -85,7 +86,7 @@ def case_of(exported: Exported, evidence: Evidence, engine: Engine, rows: int) -
     """The first ``rows`` of the evidence, decoded from client bytes and answered by the model."""
     manifest = exported.manifest
     inputs = client_inputs(manifest, evidence.instances[:rows])
-    axes = {spec.name: spec.batch_axis for spec in (*manifest.inputs, *manifest.outputs)}
+    axes = batch_axes(manifest.inputs, manifest.outputs)
     model = explain.Model(exported.model, batch_axes=axes, row_by_row=manifest.batching.mode == "row")
     return Case(
         model=model,

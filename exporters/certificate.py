@@ -68,10 +68,11 @@ def certify(
 
 def _without_failed(exported: Exported, methods: Mapping[str, Mapping[str, Any]]) -> Exported:
     """A method that an independent judge contradicts is not offered."""
+    judged = {name: report["judge"] for name, report in methods.items() if isinstance(report["judge"], Mapping)}
     failed = {
-        name: f"it failed its check: {report['judge']['what']} {report['judge']['worst']:.3g} on row {report['judge']['row']}"
-        for name, report in methods.items()
-        if isinstance(report["judge"], Mapping) and not report["judge"]["passed"]
+        name: f"it failed its check: {found['what']} {found['worst']:.3g} on row {found['row']}"
+        for name, found in judged.items()
+        if not found["passed"]
     }
     if not failed:
         return exported

@@ -30,7 +30,8 @@ def finished(model: onnx.ModelProto) -> bytes:
         onnx.checker.check_model(clean, full_check=True)
     except (onnx.checker.ValidationError, onnx.shape_inference.InferenceError) as error:
         raise InvalidExport(f"the converted graph is not valid ONNX: {error}") from error
-    return clean.SerializeToString(deterministic=True)
+    data: bytes = clean.SerializeToString(deterministic=True)
+    return data
 
 
 def strip(message: Any) -> None:

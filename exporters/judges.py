@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import copy
 from collections.abc import Iterable, Mapping, Sequence
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
@@ -32,6 +32,14 @@ class TorchJudge:
     def __init__(self, network: nn.Module, input_names: Sequence[str]) -> None:
         self._network = copy.deepcopy(network).double().eval()
         self._names = tuple(input_names)
+        self._dtype: type[np.floating[Any]] = np.float64
+
+    def rounded(self) -> TorchJudge:
+        """The same judge computing in float32: how far apart two correct programs may be."""
+        other = TorchJudge(self._network, self._names)
+        other._network = other._network.float()
+        other._dtype = np.float32
+        return other
 
     def gradient(self, inputs: Mapping[str, Array], target: Array) -> dict[str, Array]:
         """∂f/∂x per row, float64 [N, ...], for the floating-point inputs; f is the output at target [N]."""
@@ -63,7 +71,7 @@ class TorchJudge:
         import torch
 
         floats = array.dtype.kind == "f"
-        return torch.from_numpy(np.ascontiguousarray(array, dtype=np.float64 if floats else array.dtype)).clone()
+        return torch.from_numpy(np.ascontiguousarray(array, dtype=self._dtype if floats else array.dtype)).clone()
 
 
 def gradient_errors(found: Mapping[str, Array], judged: Mapping[str, Array]) -> Array:

@@ -13,6 +13,7 @@ import explain
 from model_store import Feature, InputSpec, OutputSpec
 
 from .exported import Array
+from .running import batch_axes
 
 EXACT_LIMIT = 12
 NO_BACKGROUND = "it needs a background set, and none came with the model"
@@ -28,7 +29,7 @@ def offers(
     row_by_row: bool = False,
 ) -> tuple[list[str], dict[str, str]]:
     """The offered methods, in explain's order, and for each of the others one sentence."""
-    axes = {spec.name: spec.batch_axis for spec in (*inputs, *outputs)}
+    axes = batch_axes(inputs, outputs)
     coverage = explain.coverage(explain.Model(model, batch_axes=axes, row_by_row=row_by_row))
     offered: list[str] = []
     refused: dict[str, str] = {}

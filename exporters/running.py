@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from engine import StoredModel
-from model_store import Manifest, from_model_layout, to_model_layout
+from model_store import InputSpec, Manifest, OutputSpec, from_model_layout, to_model_layout
 
 from .exported import Array
 
@@ -17,10 +17,15 @@ if TYPE_CHECKING:
     from engine import Artifact, Engine
 
 
+def batch_axes(inputs: Sequence[InputSpec], outputs: Sequence[OutputSpec]) -> dict[str, int | None]:
+    """The batch axis of every input and output, by name."""
+    return {spec.name: spec.batch_axis for spec in inputs} | {spec.name: spec.batch_axis for spec in outputs}
+
+
 def artifact_of(model: bytes, manifest: Manifest) -> StoredModel:
     """The model as the engine runs it: items along axis 0, or the whole tensors where the model knows no such axis."""
-    specs = [*manifest.inputs, *manifest.outputs]
-    whole = manifest.batching.mode == "row" or any(spec.batch_axis != 0 for spec in specs)
+    axes = batch_axes(manifest.inputs, manifest.outputs)
+    whole = manifest.batching.mode == "row" or any(axis != 0 for axis in axes.values())
     kind: Any = "shared" if whole else "item"
     return StoredModel(
         hashlib.sha256(model).hexdigest(),
