@@ -6,10 +6,11 @@ engine, explain and audit once each) and framed again. ``create_app`` makes the 
 
 from .app import create_app
 from .banner import banner
-from .config import SETTINGS, Config, Setting, configuration_page, load_config, shown
+from .config import SETTINGS, Config, configuration_page, load_config, shown
 from .errors import ConfigError, ServerError
 from .service import Service
 from .serving import open_service, serve
+from .setting import Setting
 
 __all__ = [
     "SETTINGS",

@@ -6,8 +6,10 @@ import re
 import secrets
 import time
 from http import HTTPStatus
+from io import BytesIO
+from typing import IO, Any
 
-from flask import Flask, Response, g, request
+from flask import Flask, Request, Response, g, request
 from werkzeug.exceptions import HTTPException
 
 from . import routes
@@ -32,6 +34,13 @@ HEADERS = {
 }
 
 
+class InMemoryRequest(Request):
+    """A request whose uploads stay in memory: the body is there already, and its size is limited."""
+
+    def _get_file_stream(self, *_sizes: Any, **_names: Any) -> IO[bytes]:
+        return BytesIO()
+
+
 def create_app(config: Config, service: Service | None = None) -> Flask:
     """An application that answers for one store.
 
@@ -41,6 +50,7 @@ def create_app(config: Config, service: Service | None = None) -> Flask:
             loads the required models.
     """
     app = Flask("glasshouse", static_folder=None)
+    app.request_class = InMemoryRequest
     app.config["MAX_CONTENT_LENGTH"] = config.max_body_bytes
     app.config["MAX_FORM_MEMORY_SIZE"] = MAX_FORM_MEMORY
     app.config["MAX_FORM_PARTS"] = MAX_FORM_PARTS

@@ -7,6 +7,7 @@ answers. The socket is bound first, so requests that come while models load wait
 from __future__ import annotations
 
 import ipaddress
+import socket
 from collections.abc import Callable
 from functools import partial
 from typing import Any
@@ -17,6 +18,7 @@ from model_store import Store
 
 from .banner import banner
 from .config import Config
+from .errors import ConfigError
 from .logs import configure, log
 from .service import Service
 
@@ -54,6 +56,7 @@ def serve(config: Config) -> None:
     from granian.log import LogLevels
 
     configure(config.log_level)
+    check(config)
     if not is_loopback(config.host):
         log().warning(
             "listening beyond this machine: there is no authentication; put a proxy with access control in front",
@@ -69,11 +72,34 @@ def serve(config: Config) -> None:
         workers=config.workers,
         blocking_threads=config.request_threads,
         backpressure=config.request_threads + config.queue_limit,
-        log_level=LogLevels.warning,
+        log_level=LogLevels.error,
         respawn_failed_workers=True,
         workers_kill_timeout=STOP_SECONDS,
     )
     server.serve(target_loader=partial(_worker, config), wrap_loader=False)
+
+
+def check(config: Config) -> None:
+    """Finds out before anything listens whether the settings can work.
+
+    Raises:
+        ConfigError: somebody listens at this address already, or it is not one of this machine.
+        StoreError: there is no store in the folder.
+        AuditError: the decision records cannot be opened.
+    """
+    Store(config.store, create=False)
+    if config.audit != "off":
+        database = open_database(config.database)
+        migrate(database)
+        database.dispose()
+    family = socket.AF_INET6 if ":" in config.host else socket.AF_INET
+    with socket.socket(family, socket.SOCK_STREAM) as probe:
+        probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        try:
+            probe.bind((config.host, config.port))
+        except OSError as error:
+            reason = error.strerror or "cannot be bound"
+            raise ConfigError(f"cannot listen at {config.host} port {config.port}: {reason}") from error
 
 
 def _worker(config: Config) -> Callable[..., Any]:
