@@ -196,7 +196,7 @@ class Graph:
         types = {renames.get(name, name): kind for name, kind in self.types.items()}
         inputs = {renames.get(name, name): kind for name, kind in self.inputs.items()}
         outputs = {renames.get(name, name): kind for name, kind in self.outputs.items()}
-        protos = [_renamed(node.proto, renames) for node in nodes]
+        protos = [_renamed(node.proto, renames, prefix) for node in nodes]
         bound = Graph(protos, inputs, outputs, constants, types, self.opset)
         bound.renames = renames
         return bound
@@ -226,9 +226,10 @@ def reads(proto: onnx.NodeProto) -> list[str]:
     return names
 
 
-def _renamed(proto: onnx.NodeProto, names: Mapping[str, str]) -> onnx.NodeProto:
+def _renamed(proto: onnx.NodeProto, names: Mapping[str, str], prefix: str) -> onnx.NodeProto:
     copy = onnx.NodeProto()
     copy.CopyFrom(proto)
+    copy.name = prefix + proto.name if proto.name else ""  # runtimes refuse two nodes of one name
     _rename_node(copy, names)
     return copy
 
