@@ -172,7 +172,9 @@ class Folding:
             raise Refusal(f"{place}: a constant of {elements} elements, the limit is {self._limits.max_constant}")
         self._total += elements
         if self._total > self._limits.max_constants:
-            raise Refusal(f"{place}: constants of more than {self._limits.max_constants} elements together")
+            raise Refusal(
+                f"{place}: constants of over {self._limits.max_constants} elements together, which is the limit"
+            )
 
     def _constant(self, node: onnx.NodeProto) -> Constant:
         attribute = node.attribute[0] if node.attribute else None

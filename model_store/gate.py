@@ -27,6 +27,7 @@ from .errors import RefusedModel
 from .limits import Limits
 
 _MAX_ANSWER = 1 << 20
+_DIED = "the process that looked at it died of it"
 _CHILD = "import sys; sys.path.insert(0, sys.argv.pop(1)); from model_store.gate_child import main; main()"
 
 
@@ -56,8 +57,11 @@ def check_model(data: bytes, limits: Limits | None = None) -> GateReport:
     answer = _ask_child(data, limits)
     if "refused" in answer:
         raise RefusedModel(f"the model is refused: {answer['refused']}")
-    report = {"digest": hashlib.sha256(data).hexdigest(), "size": len(data), **answer["report"]}
-    return msgspec.convert(report, type=GateReport)
+    report = {**answer["report"], "digest": hashlib.sha256(data).hexdigest(), "size": len(data)}
+    try:
+        return msgspec.convert(report, type=GateReport)
+    except msgspec.ValidationError:
+        raise RefusedModel(f"the model is refused: {_DIED}") from None
 
 
 def _ask_child(data: bytes, limits: Limits) -> dict[str, Any]:
@@ -75,7 +79,13 @@ def _ask_child(data: bytes, limits: Limits) -> dict[str, Any]:
         cwd="/",
         start_new_session=True,
     )
-    timer = threading.Timer(limits.wall_seconds, _kill, [child])
+    expired = threading.Event()
+
+    def expire() -> None:
+        expired.set()
+        _kill(child)
+
+    timer = threading.Timer(limits.wall_seconds, expire)
     timer.start()
     feeder = threading.Thread(target=_feed, args=[child, data], daemon=True)
     feeder.start()
@@ -83,13 +93,12 @@ def _ask_child(data: bytes, limits: Limits) -> dict[str, Any]:
         assert child.stdout is not None  # noqa: S101 -- asked for as a pipe above
         said = child.stdout.read(_MAX_ANSWER + 1)
     finally:
-        timed_out = not timer.is_alive()
         timer.cancel()
         _kill(child)
         feeder.join()
         if child.stdout is not None:
             child.stdout.close()
-    return _answer(said, child.returncode, timed_out, limits)
+    return _answer(said, child.returncode, expired.is_set(), limits)
 
 
 def _answer(said: bytes, status: int, timed_out: bool, limits: Limits) -> dict[str, Any]:
@@ -103,7 +112,7 @@ def _answer(said: bytes, status: int, timed_out: bool, limits: Limits) -> dict[s
         return {"refused": f"looking at it took more than {limits.wall_seconds:g} s"}
     if status == -signal.SIGXCPU:
         return {"refused": f"looking at it took more than {limits.cpu_seconds} s of computing"}
-    return {"refused": "the process that looked at it died of it"}
+    return {"refused": _DIED}
 
 
 def _feed(child: subprocess.Popen[bytes], data: bytes) -> None:

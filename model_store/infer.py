@@ -7,6 +7,7 @@ are told. Call it with bytes that passed `check_model`.
 
 from __future__ import annotations
 
+import contextlib
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 
@@ -60,9 +61,7 @@ def infer_manifest(
     tells shapes, batch axis included, where the file does not or tells wrong ones.
     Raises RefusedModel for a model whose inputs are no plain tensors, InvalidManifest where a shape is not known.
     """
-    model = onnx.load_model_from_string(data)
-    if any(not value.type.tensor_type.HasField("shape") for value in model.graph.output):
-        model = onnx.shape_inference.infer_shapes(model)
+    model = _read(data)
     metadata = {entry.key: entry.value for entry in model.metadata_props}
     file = _File(model.graph, metadata, batch_axes, shapes or {})
     stored = {tensor.name for tensor in model.graph.initializer}
@@ -81,8 +80,21 @@ def infer_manifest(
     return draft.validated(), file.unsure
 
 
+def _read(data: bytes) -> onnx.ModelProto:
+    """The model, the shapes of its outputs inferred where it does not tell them."""
+    try:
+        model = onnx.load_model_from_string(data)
+    except Exception as error:
+        # protobuf has its own tree of errors; whatever it is, the bytes are not a model.
+        raise RefusedModel("the bytes are no ONNX model") from error
+    if any(not value.type.tensor_type.HasField("shape") for value in model.graph.output):
+        with contextlib.suppress(onnx.shape_inference.InferenceError):
+            return onnx.shape_inference.infer_shapes(model)
+    return model
+
+
 def _tensor(file: _File, value: onnx.ValueInfoProto) -> tuple[str | None, list[Dim] | None]:
-    """A value's numpy dtype (None if it is no tensor of numbers) and shape (None if its rank is unknown)."""
+    """A value's numpy dtype (None if it is no tensor of numbers) and its shape (None if its rank is unknown)."""
     kind = value.type.tensor_type
     if not value.type.HasField("tensor_type"):
         return None, None
@@ -131,7 +143,7 @@ def _image(file: _File, spec: InputSpec, value: onnx.ValueInfoProto) -> ImageSpe
         scale, offset = 1.0, 0.0
     else:
         file.unsure.append(
-            f"Input {shown(spec.name)} has the shape of a picture of {height} x {width} pixels and {channels} channels, "
+            f"Input {shown(spec.name)} has the shape of a picture: {height} x {width} pixels and {channels} channels; "
             "but the file does not say how pixels are scaled and colours ordered: it takes arrays. "
             "A manifest with an `image` lets it take PNG and JPEG."
         )

@@ -82,12 +82,12 @@ class Structure:
             self._graph(training.algorithm, f"{where}.algorithm", 1)
 
     def _opsets(self, imports: Iterable[onnx.OperatorSetIdProto], where: str) -> None:
-        seen = set()
+        seen: dict[str, int] = {}
         for opset in imports:
             domain = "" if opset.domain in STANDARD else opset.domain
-            if domain in seen:
-                raise Refusal(f"{where} imports the operators of domain {shown(opset.domain)} twice")
-            seen.add(domain)
+            # Exporters repeat an import; only a contradiction is refused.
+            if seen.setdefault(domain, opset.version) != opset.version:
+                raise Refusal(f"{where} imports two versions of the domain {shown(opset.domain)}")
             if domain == "" and not 1 <= opset.version <= onnx.defs.onnx_opset_version():
                 raise Refusal(f"{where} imports opset {opset.version}; known are 1 to {onnx.defs.onnx_opset_version()}")
 

@@ -2,6 +2,7 @@
 
 import dataclasses
 import hashlib
+import itertools
 
 import numpy as np
 import onnx
@@ -60,7 +61,7 @@ def test_what_is_no_model_is_refused(data):
 
 
 def test_a_file_over_the_limit_is_not_even_looked_at(linear, monkeypatch):
-    monkeypatch.setattr(gate, "_ask_child", lambda *args: pytest.fail("a child was asked"))
+    monkeypatch.setattr(gate, "_ask_child", lambda *_: pytest.fail("a child was asked"))
     refused(linear, "bytes, the limit is 10", Limits(max_bytes=10))
 
 
@@ -123,8 +124,9 @@ def test_external_data_in_every_other_place(onnx_model):
         getattr(training.training_info.add(), part).initializer.append(external())
         models[f"training information's {part}"] = training
     for place, model in models.items():
-        with pytest.raises(RefusedModel, match="outside the file"):
-            check_model(model.SerializeToString())
+        try:
+            refused(model, "outside the file")
+        except pytest.fail.Exception:
             pytest.fail(f"external data in a {place} passed")
 
 
@@ -232,7 +234,7 @@ def test_types_nested_deep(onnx_model):
 
 def test_counts(onnx_model):
     names = ["x", *(f"v{k}" for k in range(50)), "y"]
-    model = onnx_model([helper.make_node("Relu", [a], [b]) for a, b in zip(names, names[1:], strict=False)])
+    model = onnx_model([helper.make_node("Relu", [a], [b]) for a, b in itertools.pairwise(names)])
     assert check_model(model.SerializeToString(), Limits(max_nodes=51)).nodes == 51
     refused(model, "more nodes than the limit of 50", Limits(max_nodes=50))
     weights = [numpy_helper.from_array(np.ones(1, np.float32), f"w{k}") for k in range(5)]
@@ -286,7 +288,9 @@ def test_names_that_stand_twice(onnx_model):
     refused(onnx_model(twice, weights=[weight], inputs=("x", "x")), "inputs: the name 'x' stands twice")
     several = onnx_model(twice, weights=[weight])
     several.opset_import.append(helper.make_opsetid("ai.onnx", 17))
-    refused(several, "twice")
+    refused(several, "two versions")
+    several.opset_import[1].version = 18
+    assert check_model(several.SerializeToString()).opsets == {"ai.onnx": 18}
 
 
 def test_opsets(onnx_model):
@@ -364,7 +368,7 @@ BOMBS = {
 def test_constants_that_would_fill_the_memory_at_load(onnx_model, name):
     model = onnx_model(BOMBS[name], inputs=())
     assert len(model.SerializeToString()) < 2000
-    with pytest.raises(RefusedModel, match="limit|not known before load"):
+    with pytest.raises(RefusedModel, match=r"limit|not known before load"):
         check_model(model.SerializeToString())
 
 
@@ -422,7 +426,7 @@ def test_limits_of_memory_and_time_hold_in_the_child(linear, monkeypatch):
 
 def test_the_parent_never_parses_the_file(linear, monkeypatch):
     for name in ("load_model_from_string", "load", "load_from_string"):
-        monkeypatch.setattr(onnx, name, lambda *args, **more: pytest.fail("the parent parsed the file"))
+        monkeypatch.setattr(onnx, name, lambda *_, **__: pytest.fail("the parent parsed the file"))
     assert check_model(linear).nodes == 1
 
 

@@ -144,9 +144,10 @@ def test_damaged_files_are_one_clear_error(picture_file, data):
         if body:
             body[data.draw(st.integers(0, len(body) - 1))] = data.draw(st.integers(0, 255))
     try:
-        assert open_picture(bytes(body), "body").mode in ("L", "RGB")
+        opened = open_picture(bytes(body), "body").mode
     except (InvalidInput, TooLarge) as error:
-        assert str(error).startswith("body: got ")
+        opened = str(error)
+    assert opened in ("L", "RGB") or opened.startswith("body: got ")
 
 
 @pytest.mark.parametrize("body", [b"", b"hello", b"\x89PNG\r\n\x1a\n", b"\xff\xd8\xff\xe0", b"{}"])

@@ -60,7 +60,7 @@ def test_codes_in_a_float_input_are_whole(mixed):
     one = [InputSpec("numbers", "tabular", "float32", [None, 3], 0)]
     manifest = msgspec.structs.replace(mixed, inputs=one, features=features).validated()
     assert decode_tensors(manifest, {"numbers": np.ones((1, 3), np.float32)}).rows == 1
-    with pytest.raises(InvalidInput, match="feature 'job': got 0.5"):
+    with pytest.raises(InvalidInput, match=r"feature 'job': got 0\.5"):
         decode_tensors(manifest, {"numbers": np.full((1, 3), 0.5, np.float32)})
 
 
