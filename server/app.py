@@ -95,7 +95,7 @@ def _http_error(error: HTTPException) -> Response:
     """What Flask itself refuses, in our one shape."""
     status = error.code if error.code is not None else status_of(error).value
     reason = " ".join((error.description or error.name).split())
-    response = _failure(f"{request.method} {request.path[:200]}: {reason}", status)
+    response = _failure(f"{request.method} {request.path[:160]}: {reason}", status)
     for name, value in error.get_headers():
         if name in ("Allow", "Retry-After"):
             response.headers[name] = value

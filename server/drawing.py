@@ -13,7 +13,8 @@ from .wire import negotiation
 
 FORMATS = (negotiation.PNG, negotiation.SVG)
 TEXT_INSTEAD = "ask for application/json instead"
-UNSIGNED_METHODS = frozenset({"saliency", "grad_cam"})
+# The parameters that leave a method only values without a sign.
+UNSIGNED = {"saliency": "absolute", "grad_cam": "relu"}
 
 
 def require_one_row(payload: Payload, form: str) -> None:
@@ -109,7 +110,7 @@ def _of_image(answer: ExplainAnswer, values: Array, spec: ImageSpec, name: str) 
         )
     if values.ndim == 3 and spec.layout == "NHWC":
         values = np.moveaxis(values, -1, 0)
-    signed = answer.method not in UNSIGNED_METHODS
+    signed = not answer.parameters.get(UNSIGNED.get(answer.method, ""), False)
     return pictures.heatmap(
         values,
         original,

@@ -11,6 +11,7 @@
     ├── NotAcceptable        the asked-for form of the answer cannot be made of this request
     ├── InvalidOutput        the model or an explanation answered a value that is not a number
     ├── AuditDisabled        a decision was asked for, but decisions are not recorded
+    ├── ModelUnusable        a model that cannot be loaded, with the reason where it can be told
     └── NotReady             a required model is not loaded
 
 The errors of the other rooms pass through the server unchanged and are given their number here, by type. Every
@@ -75,6 +76,10 @@ class AuditDisabled(ServerError):
     """Decisions are not recorded by this server."""
 
 
+class ModelUnusable(ServerError):
+    """A model of the store that cannot be loaded; the message names it and its file."""
+
+
 class NotReady(ServerError):
     """A required model is not loaded."""
 
@@ -84,7 +89,7 @@ BROKEN = "the server failed on this request; its log has the details under this 
 FIXED_MESSAGES: Mapping[str, str] = {
     "StoreUnavailable": "the model store cannot be read",
     "RunFailed": "the model could not be run on this input",
-    "LoadFailed": "the model could not be loaded",
+    "LoadFailed": "the explanation's program could not be loaded",
     "EngineClosed": "the server is stopping",
     "CommitFailed": "the decision could not be recorded, so no answer is given",
     "CorruptDecision": "the record of this decision is damaged: its contents do not match their digests",
@@ -111,6 +116,7 @@ def statuses() -> Mapping[type[BaseException], HTTPStatus]:
         NotAcceptable: HTTPStatus.NOT_ACCEPTABLE,
         InvalidOutput: HTTPStatus.UNPROCESSABLE_ENTITY,
         AuditDisabled: HTTPStatus.NOT_FOUND,
+        ModelUnusable: HTTPStatus.SERVICE_UNAVAILABLE,
         NotReady: HTTPStatus.SERVICE_UNAVAILABLE,
         model_store.NotFound: HTTPStatus.NOT_FOUND,
         model_store.InvalidInput: HTTPStatus.BAD_REQUEST,

@@ -11,14 +11,17 @@ import io
 import threading
 import zipfile
 from collections import OrderedDict
+from collections.abc import Iterator
+from contextlib import contextmanager
 from functools import cached_property
 
 import numpy as np
 
 import engine
 import explain
-from model_store import InvalidManifest, ModelVersion
+from model_store import InvalidManifest, ModelVersion, StoreError
 
+from .errors import ModelUnusable
 from .messages import Array
 
 
@@ -86,6 +89,22 @@ class LoadedModel:
         if set(arrays) != {spec.name for spec in self.manifest.inputs}:
             raise InvalidManifest("files.background", "does not hold one array for each input")
         return arrays
+
+
+@contextmanager
+def naming(version: ModelVersion) -> Iterator[None]:
+    """Gives a failure to load the model its name: which version, which file, and why if that is known.
+
+    Raises:
+        ModelUnusable: in place of the engine's ``LoadFailed``.
+    """
+    try:
+        yield
+    except engine.LoadFailed as error:
+        damaged = isinstance(error.__cause__, StoreError)
+        why = str(error.__cause__) if damaged else "the runtime refused it"
+        which = f"model {version.name} version {version.version} (file {version.model_digest})"
+        raise ModelUnusable(f"{which} cannot be served: {why}") from error
 
 
 class LoadedModels:

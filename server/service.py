@@ -11,6 +11,7 @@ Nothing is answered that could not be recorded, unless decisions are switched of
 
 from __future__ import annotations
 
+import contextlib
 import math
 import time
 from collections.abc import Mapping
@@ -26,11 +27,11 @@ import model_store
 from audit import AuditLog, Decision
 from model_store import Decoded, Manifest, ModelVersion, Store
 
-from . import features, methods, records, references, targets
+from . import catalogue, features, methods, records, references, targets
 from .config import Config
-from .errors import AuditDisabled, BadRequest, BodyTooLarge, message_of
+from .errors import AuditDisabled, BadRequest, BodyTooLarge, ModelUnusable, message_of
 from .explained import explained_answer
-from .loaded import LoadedModel, LoadedModels
+from .loaded import LoadedModel, LoadedModels, naming
 from .messages import (
     Answer,
     Array,
@@ -73,27 +74,42 @@ class Service:
         self._missing: dict[str, str] = {"server": "is starting"}
 
     def start(self) -> None:
-        """Loads every required model, so that the first request of each finds its session ready."""
+        """Loads every required model and runs its example once, so that the first request finds it warm."""
         missing: dict[str, str] = {}
-        for name in self.config.required_models or self.store.models():
+        for name in self.config.required_models or self._offering():
             try:
-                self.engine.load(self.loaded(self.store.resolve(name)).artifact)
-            except (model_store.StoreError, engine.EngineError) as error:
+                self._warm_up(self.resolve(name, None))
+            except (model_store.StoreError, engine.EngineError, ModelUnusable) as error:
                 missing[name] = str(error)
         self._missing = missing
+
+    def _offering(self) -> list[str]:
+        """The models of which some version is not archived; one that cannot be read is among them."""
+        names = []
+        for name in self.store.models():
+            with contextlib.suppress(model_store.UnknownVersion):
+                with contextlib.suppress(model_store.CorruptBlob, model_store.InvalidManifest):
+                    self.store.resolve(name)
+                names.append(name)
+        return names
+
+    def _warm_up(self, loaded: LoadedModel) -> None:
+        self._open(loaded)
+        instance = catalogue.example(loaded.version)
+        if instance is not None:
+            decoded = model_store.decode_rows(loaded.manifest, [instance], self.config.max_image_pixels)
+            run_model(self.engine, loaded, decoded, time.monotonic() + self.config.deadline_seconds, Runs())
 
     def missing(self) -> Mapping[str, str]:
         """The required models that are not loaded, with the reason; empty means ready."""
         return self._missing
 
     def models(self) -> list[ModelVersion]:
-        """The default version of every model that offers one, by name."""
+        """The default version of every model that offers a readable one, by name."""
         found = []
         for name in self.store.models():
-            try:
+            with contextlib.suppress(model_store.UnknownVersion, model_store.CorruptBlob, model_store.InvalidManifest):
                 found.append(self.store.resolve(name))
-            except model_store.UnknownVersion:
-                continue
         return found
 
     def loaded(self, version: ModelVersion) -> LoadedModel:
@@ -106,7 +122,11 @@ class Service:
 
     def load(self, name: str, version: str | None) -> None:
         """Makes the model's session, unless it is there."""
-        self.engine.load(self.resolve(name, version).artifact)
+        self._open(self.resolve(name, version))
+
+    def _open(self, loaded: LoadedModel) -> None:
+        with naming(loaded.version):
+            self.engine.load(loaded.artifact)
 
     def index(self) -> list[dict[str, str]]:
         """Every offered version with its state, READY or UNAVAILABLE with the reason."""
@@ -119,8 +139,8 @@ class Service:
 
     def _state(self, version: ModelVersion) -> dict[str, str]:
         try:
-            self.engine.load(self.loaded(version).artifact)
-        except (model_store.StoreError, engine.EngineError) as error:
+            self._open(self.loaded(version))
+        except (model_store.StoreError, engine.EngineError, ModelUnusable) as error:
             return {"state": "UNAVAILABLE", "reason": message_of(error)}
         return {"state": "READY", "reason": ""}
 
@@ -188,7 +208,8 @@ class Service:
             if name not in known:
                 raise BadRequest("outputs", repr(name[:60]), f"names among {', '.join(known)}")
         runs = Runs()
-        outputs = run_model(self.engine, loaded, decoded, clock.deadline, runs)
+        with naming(loaded.version):
+            outputs = run_model(self.engine, loaded, decoded, clock.deadline, runs)
         labels = targets.labels(loaded.manifest, outputs, decoded.rows)
         return Answer(loaded.version, decoded.inputs, outputs, decoded.rows, labels, runs)
 

@@ -83,9 +83,11 @@ def patch_model() -> bytes:
     return serialize(nodes, [value("x", ["N", 1, 4, 4])], [value("logits", ["N", 2])], weights)
 
 
-def price_model() -> bytes:
+def tabular_price(factor: float = 1) -> bytes:
+    """price = factor · (2, -1, 0.5) · x."""
     nodes = [helper.make_node("MatMul", ["x", "w"], ["price"])]
-    return serialize(nodes, [value("x", ["N", 3])], [value("price", ["N", 1])], {"w": PRICE_W})
+    weights = {"w": np.asarray(PRICE_W * factor, dtype=np.float32)}
+    return serialize(nodes, [value("x", ["N", 3])], [value("price", ["N", 1])], weights)
 
 
 def broken_model() -> bytes:
@@ -172,7 +174,7 @@ def publish_all(root: Path) -> Store:
         {"model": tabular_model(), "background": npz(x=background), "examples": json.dumps(examples).encode()},
     )
     store.publish(patch(), {"model": patch_model()})
-    store.publish(price(), {"model": price_model()})
+    store.publish(price(), {"model": tabular_price()})
     store.publish(broken(), {"model": broken_model()})
     store.publish(single(), {"model": single_model()})
     return store
