@@ -9,11 +9,15 @@ from .certificate import certify
 from .describing import describe, output_spec
 from .errors import ExportError, InvalidExport, InvalidImport, ParityFailed, UnsupportedModel
 from .exported import Evidence, Exported, write
+from .from_sklearn import Column, Converted, export_sklearn
 from .from_torch import export_torch
+from .importing import import_onnx
 from .parity import Figure, parity
 from .registering import register
 
 __all__ = [
+    "Column",
+    "Converted",
     "Evidence",
     "ExportError",
     "Exported",
@@ -24,7 +28,9 @@ __all__ = [
     "UnsupportedModel",
     "certify",
     "describe",
+    "export_sklearn",
     "export_torch",
+    "import_onnx",
     "output_spec",
     "parity",
     "register",

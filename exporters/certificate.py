@@ -17,6 +17,7 @@ from model_store import Manifest
 
 from .case import case_of
 from .checks import NOT_JUDGED, examined, gradients
+from .describing import rebuilt
 from .exported import Evidence, Exported
 from .judges import TorchJudge
 from .parity import TOLERANCE, parity
@@ -93,12 +94,6 @@ def refusing(manifest: Manifest, reasons: Mapping[str, str]) -> Manifest:
         refused={**before.refused, **reasons},
     )
     return rebuilt(manifest, explanation=after)
-
-
-def rebuilt(manifest: Manifest, **changes: Any) -> Manifest:
-    """The manifest with some fields changed, validated."""
-    fields = {name: getattr(manifest, name) for name in type(manifest).__struct_fields__}
-    return Manifest(**{**fields, **changes}).validated()
 
 
 def _versions() -> dict[str, str]:

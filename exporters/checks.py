@@ -20,7 +20,7 @@ SAMPLED_ROWS = 2
 IG_STEPS = 50
 GRADIENT_TOLERANCE = 1e-4
 ATTRIBUTION_TOLERANCE = 1e-4
-DIFFERENCE_TOLERANCE = 5e-2
+DIFFERENCE_TOLERANCE = 0.2
 COMPLETENESS = {"integrated_gradients": 5e-2, "exact_shap": 1e-5, "kernel_shap": 1e-5}
 _STEPS = (1e-2, 1e-3, 3e-4, 1e-4)
 _NUDGE = 1e-2
@@ -126,7 +126,8 @@ def _differences(case: Case) -> Any:
 def _row_error(case: Case, row: int, gradient: dict[str, Array], pair: Array, link: str) -> float:
     """The worst disagreement of one row over its floating-point inputs, each by the step that suits it best.
 
-    Long steps cross kinks and short ones drown in rounding; a wrong gradient is wrong by all of them.
+    Long steps cross kinks and short ones drown in rounding; a wrong gradient is wrong by all of them. Smooth networks
+    come to 1e-4, deep ones of ReLU and max-pool in float32 to 1e-1; a wrong rule gives about 1.
     """
     worst = 0.0
     for name, array in case.inputs.items():

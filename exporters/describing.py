@@ -160,3 +160,9 @@ def _ranged(feature: Feature, training: Mapping[str, Array]) -> Feature:
         minimum=float(column.min()),
         maximum=float(column.max()),
     )
+
+
+def rebuilt(manifest: Manifest, **changes: Any) -> Manifest:
+    """The manifest with some fields changed, validated."""
+    fields = {name: getattr(manifest, name) for name in type(manifest).__struct_fields__}
+    return Manifest(**{**fields, **changes}).validated()

@@ -1,0 +1,202 @@
+"""Any ONNX file, from anywhere, as a version in the store: with what could be found out about it, and what could not.
+
+file -> gate -> batch axes, found by running it -> manifest, given or inferred -> background -> methods -> store.
+Every step that had to leave something open says so in a sentence for the person who imports.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import os
+from collections.abc import Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from model_store import (
+    Baseline,
+    Batching,
+    ExplanationDefaults,
+    InvalidManifest,
+    Manifest,
+    Store,
+    check_model,
+    infer_manifest,
+)
+
+from .batch_axis import Found, find_batch_axes
+from .describing import check_background, check_graph, rebuilt
+from .errors import InvalidExport, InvalidImport
+from .exported import Array, Exported
+from .offers import NO_BACKGROUND, offers
+from .rows import background_rows, named_by_header, read_table
+
+if TYPE_CHECKING:
+    from engine import Engine
+    from model_store import ModelVersion
+
+_PREFERRED = ("grad_cam", "exact_shap", "kernel_shap", "integrated_gradients")
+
+
+def import_onnx(
+    path: str | os.PathLike[str],
+    *,
+    name: str,
+    store: Store,
+    engine: Engine,
+    manifest: str | os.PathLike[str] | None = None,
+    background: str | os.PathLike[str] | None = None,
+) -> tuple[ModelVersion, list[str]]:
+    """Registers an ONNX file as a new version of ``name``; also sentences: what was found, left open, offered, refused.
+
+    manifest    a JSON file that describes the model; without one, a draft is inferred
+    background  a CSV file with a header, rows that stand for the data
+
+    Raises InvalidImport for files that cannot be used, and model_store's RefusedModel for a file the gate refuses.
+    """
+    data = _read(Path(path), "model")
+    check_model(data)
+    table = read_table(Path(background)) if background is not None else None
+    if manifest is None:
+        found = find_batch_axes(data, engine)
+        draft, sentences = _inferred(found, name, table[0] if table else None)
+    else:
+        draft = _given(Path(manifest), name, data)
+        found = find_batch_axes(data, engine)
+        draft, sentences = _agreed(draft, found)
+    rows = background_rows(draft, Path(str(background)), *table) if table and background is not None else None
+    described = _with_methods(draft, found.model, rows, keep=manifest is not None)
+    described = rebuilt(described, lineage={**described.lineage, **_lineage(Path(path), data, found)})
+    version = store.publish(described, Exported(found.model, described, rows).files())
+    return version, [*_on_batching(found), *sentences, *_on_methods(described)]
+
+
+def _read(path: Path, what: str) -> bytes:
+    try:
+        return path.read_bytes()
+    except OSError as error:
+        raise InvalidImport(f"{what} {path.name}: cannot be read: {error.strerror or error}") from error
+
+
+def _inferred(found: Found, name: str, header: list[str] | None) -> tuple[Manifest, list[str]]:
+    """A draft from the file, its columns called by the header of the background where there is one."""
+    try:
+        draft, unsure = infer_manifest(
+            found.model, name, batch_axes=found.axes, batching=_batching(found), shapes=found.shapes
+        )
+    except InvalidManifest as error:
+        raise InvalidImport(f"the model cannot be described from its file alone: {error}") from error
+    if header is None:
+        return draft, unsure
+    named = named_by_header(draft, header)
+    if named is not draft:
+        unsure = [sentence for sentence in unsure if "names no columns" not in sentence]
+        unsure.append(f"The columns are called as in the header of the background, in its order: {_listed(header)}.")
+    return named, unsure
+
+
+def _given(path: Path, name: str, data: bytes) -> Manifest:
+    """The user's manifest, checked against the graph; files, name and time are the store's affair."""
+    try:
+        read = Manifest.from_bytes(_read(path, "manifest"))
+        draft = rebuilt(read, name=name, files={}, created="")
+        check_graph(data, draft.inputs, draft.outputs)
+    except (InvalidManifest, InvalidExport) as error:
+        raise InvalidImport(f"manifest {path.name}: {error}") from error
+    return draft
+
+
+def _agreed(draft: Manifest, found: Found) -> tuple[Manifest, list[str]]:
+    """The manifest as the model was seen to behave: row by row, if its rows turned out to depend on each other."""
+    declared = {spec.name: spec.batch_axis for spec in draft.inputs} | {
+        spec.name: spec.batch_axis for spec in draft.outputs
+    }
+    if draft.batching.mode == "row":
+        return draft, []
+    if found.reason is not None:
+        return rebuilt(draft, batching=_batching(found)), ["The manifest says that rows can be joined; they cannot."]
+    wrong = [name for name, axis in declared.items() if found.axes.get(name) != axis]
+    if wrong:
+        raise InvalidImport(
+            f"manifest: the batch axis of {wrong[0]!r} is said to be {declared[wrong[0]]}, "
+            f"by running the model it is {found.axes.get(wrong[0])}"
+        )
+    return draft, []
+
+
+def _batching(found: Found) -> Batching:
+    return Batching() if found.reason is None else Batching(mode="row", reason=found.reason)
+
+
+def _with_methods(draft: Manifest, model: bytes, background: Mapping[str, Array] | None, *, keep: bool) -> Manifest:
+    """The manifest with the methods the graph and the files allow, and defaults among them."""
+    check_background(draft.inputs, background)
+    offered, refused = offers(
+        model,
+        inputs=draft.inputs,
+        outputs=draft.outputs,
+        features=draft.features,
+        background=background,
+        row_by_row=draft.batching.mode == "row",
+    )
+    told = draft.explanation
+    if keep and told.methods:
+        refused |= {method: "the manifest does not list it" for method in offered if method not in told.methods}
+        offered = [method for method in offered if method in told.methods]
+    default = told.method if told.method in offered else next((m for m in _PREFERRED if m in offered), None)
+    explanation = ExplanationDefaults(
+        method=default or next(iter(offered), None),
+        output=told.output or draft.outputs[0].name,
+        baseline=told.baseline or _baseline(draft, background),
+        layer=told.layer,
+        groups=told.groups,
+        methods=offered,
+        refused=refused,
+    )
+    return rebuilt(draft, explanation=explanation)
+
+
+def _baseline(draft: Manifest, background: Mapping[str, Array] | None) -> Baseline | None:
+    """The centre of the background, or black for a picture; otherwise none, as zeros would be somebody's guess."""
+    if background is not None:
+        return Baseline(kind="background_mean")
+    image = draft.inputs[0].image
+    if len(draft.inputs) == 1 and image is not None and isinstance(image.offset, float | int):
+        return Baseline(kind="constant", value=float(image.offset))
+    return None
+
+
+def _lineage(path: Path, data: bytes, found: Found) -> dict[str, Any]:
+    return {
+        "imported": {
+            "file": path.name,
+            "sha256": hashlib.sha256(data).hexdigest(),
+            "batch_axis_made_free": found.relaxed,
+        }
+    }
+
+
+def _on_batching(found: Found) -> list[str]:
+    if found.reason is not None:
+        return [f"Rows are run one by one: {found.reason}."]
+    where = ", ".join(f"{name!r} along axis {axis}" for name, axis in found.axes.items())
+    sentences = [f"Rows can be joined in one run (tested by running the model): {where}."]
+    if found.relaxed:
+        sentences.append(
+            "The file fixed its batch at 1; the copy in the store leaves it free, nothing else was changed."
+        )
+    return sentences
+
+
+def _on_methods(manifest: Manifest) -> list[str]:
+    told = manifest.explanation
+    sentences = [f"Offered explanations: {_listed(told.methods) if told.methods else 'none'}."]
+    sentences += [f"Not offered: {method}: {reason}." for method, reason in told.refused.items()]
+    if NO_BACKGROUND in told.refused.values():
+        sentences.append("A background set (--background rows.csv) makes the methods that need one available.")
+    if told.baseline is None and "integrated_gradients" in told.methods:
+        sentences.append("There is no default baseline: requests for integrated_gradients have to bring one.")
+    return sentences
+
+
+def _listed(names: list[str], most: int = 12) -> str:
+    return ", ".join(names[:most]) + (f" and {len(names) - most} more" if len(names) > most else "")
