@@ -17,11 +17,6 @@ def refused(model, told, limits=None):
     assert told in str(caught.value), str(caught.value)
 
 
-def function(name, nodes, domain="own", inputs=("a",), outputs=("b",), imports=("own",)):
-    opsets = [helper.make_opsetid("", 18), *(helper.make_opsetid(each, 1) for each in imports)]
-    return helper.make_function(domain, name, list(inputs), list(outputs), list(nodes), opsets)
-
-
 def test_an_honest_model_passes_with_its_figures(linear):
     report = check_model(linear)
     assert (report.digest, report.size) == (hashlib.sha256(linear).hexdigest(), len(linear))
