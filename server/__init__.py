@@ -9,7 +9,7 @@ from .banner import banner
 from .config import SETTINGS, Config, configuration_page, load_config, shown
 from .errors import ConfigError, ServerError
 from .service import Service
-from .serving import open_service, serve
+from .serving import check, open_service, serve
 from .setting import Setting
 
 __all__ = [
@@ -20,6 +20,7 @@ __all__ = [
     "Service",
     "Setting",
     "banner",
+    "check",
     "configuration_page",
     "create_app",
     "load_config",
