@@ -69,6 +69,7 @@ EXIT_CODES: dict[str, dict[str, int]] = {
     "explain": {
         "InvalidParameter": BAD_INPUT,
         "InvalidTarget": BAD_INPUT,
+        "InvalidInputs": BAD_INPUT,
         "InvalidModel": REFUSED,
         "UnsupportedOperator": REFUSED,
         "MethodUnavailable": REFUSED,
@@ -85,7 +86,12 @@ EXIT_CODES: dict[str, dict[str, int]] = {
     },
     "audit": {"UnknownDecision": NOT_FOUND, "AuditError": FAILED},
     "pictures": {"PictureError": FAILED},
-    "exporters": {"ExportError": FAILED},
+    "exporters": {
+        "InvalidImport": BAD_INPUT,
+        "UnsupportedModel": REFUSED,
+        "ParityFailed": REFUSED,
+        "ExportError": FAILED,
+    },
     "training": {
         "UnknownRecipe": NOT_FOUND,
         "MissingData": NOT_FOUND,
