@@ -49,9 +49,14 @@ class Coverage:
 
 
 def coverage(model: ModelLike, *, output: str | None = None, space: str | None = None) -> Coverage:
-    """Say what of the model can be explained and how; raises InvalidModel for a file that is none."""
+    """Say what of the model can be explained and how (once: a `Model` keeps it); raises InvalidModel."""
     handle = Model.of(model)
     explained = handle.explained(output, space)
+    key = f"coverage of {explained.output!r} as {explained.space}"
+    return handle.remember(key, lambda: _judged(handle, explained))
+
+
+def _judged(handle: Model, explained: Explained) -> Coverage:
     operators, blocking = _operators(handle, explained)
     if not blocking:
         blocking = _refusals(handle, explained)
@@ -70,8 +75,10 @@ def coverage(model: ModelLike, *, output: str | None = None, space: str | None =
 def _operators(model: Model, explained: Explained) -> tuple[dict[str, int], tuple[Blocker, ...]]:
     """Operators a gradient would have to pass, and those without a rule."""
     graph = model.graph
-    starts = [name for name, kind in graph.inputs.items() if kind.is_float]
-    starts += [leaf.value for leaf in model.leaves(explained) if leaf.value != leaf.input]
+    try:
+        starts = [leaf.value for leaf in model.leaves(explained)]
+    except MethodUnavailable as error:
+        return {}, (Blocker("", "", model.opset, str(error)),)
     path = differentiable_path(graph, starts, [explained.value])
     counts: Counter[str] = Counter()
     blocking = []

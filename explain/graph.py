@@ -10,6 +10,7 @@ from __future__ import annotations
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
+from itertools import count
 from typing import Any
 
 import numpy as np
@@ -185,7 +186,9 @@ class Graph:
             if (keep is None or any(name in keep for name in node.outputs))
             and not any(name in names for name in node.outputs)
         ]
-        renames = {name: f"model.{name}" for name in (*self.types, *self.constants) if name in avoid}
+        own = {*self.types, *self.constants, *self.producers}
+        mark = next(mark for mark in ("model." * n for n in count(1)) if not any(mark + name in own for name in avoid))
+        renames = {name: mark + name for name in own if name in avoid}
         if prefix:
             renames |= {name: prefix + name for node in nodes for name in node.outputs if name}
         renames |= names

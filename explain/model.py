@@ -10,28 +10,26 @@ import hashlib
 import os
 import threading
 from collections import OrderedDict
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any, TypeVar
 
 import onnx
 from google.protobuf.message import DecodeError
 
 from . import rules
 from .backward import differentiable_path
-from .errors import InvalidModel, InvalidParameter
-from .graph import OPSET, Graph, Node
+from .errors import InvalidModel, InvalidParameter, MethodUnavailable
+from .graph import OPSET, Dim, Graph, Node, reads
 from .prepare import has_function_body, opset_of, prepare
 from .registry import REGISTRY
 
-if TYPE_CHECKING:
-    from .programs.draft import Program
-
 __all__ = ["Explained", "Leaf", "Model", "ModelLike", "rules"]
 
-PROGRAM_CACHE = 32
+CACHE = 32
+Made = TypeVar("Made")
 SQUASHING = {"Softmax": "softmax", "Sigmoid": "sigmoid"}
 SPACES = ("logit", "probability", "output")
 
@@ -79,10 +77,11 @@ class Model:
         batch_axes: Mapping[str, int | None] | None = None,
         row_by_row: bool = False,
     ) -> None:
+        self._source = source if isinstance(source, bytes) else None
         self.proto = _read(source)
         self.batch_axes = dict(batch_axes or {})
         self.row_by_row = row_by_row
-        self._programs: OrderedDict[str, Program] = OrderedDict()
+        self._made: OrderedDict[str, Any] = OrderedDict()
         self._lock = threading.RLock()
 
     @classmethod
@@ -92,8 +91,9 @@ class Model:
 
     @cached_property
     def digest(self) -> str:
-        """SHA-256 of the served bytes, in hex."""
-        return hashlib.sha256(self.proto.SerializeToString(deterministic=True)).hexdigest()
+        """SHA-256, in hex, of the bytes this handle was made of (of the proto's own serialisation, if of a proto)."""
+        data = self._source if self._source is not None else self.proto.SerializeToString(deterministic=True)
+        return hashlib.sha256(data).hexdigest()
 
     @cached_property
     def opset(self) -> int:
@@ -153,56 +153,86 @@ class Model:
         return output
 
     def _squash(self, output: str) -> Node | None:
-        """The Softmax over the last axis or the Sigmoid that ends an output, seen through Identity."""
+        """The Sigmoid, or the Softmax over an item's last axis, that ends an output; seen through Identity and Cast."""
         node = self.graph.producers.get(output)
         while node is not None and node.op in ("Identity", "Cast") and self.graph.type(node.inputs[0]).is_float:
             node = self.graph.producers.get(node.inputs[0])
-        if node is None or node.op not in SQUASHING or self.batch_axis(output) != 0:
+        if node is None or node.op == "Sigmoid":
+            return node
+        if node.op not in SQUASHING:
             return None
-        last = node.output_rank() - 1
-        return node if node.op == "Sigmoid" or node.attr("axis", -1) in (-1, last) else None
+        rank = len(self.graph.type(node.outputs[0]).shape or ())
+        within_item = [axis for axis in range(rank) if axis != self.batch_axis(output)]
+        return node if within_item and node.attr("axis", -1) % rank == within_item[-1] else None
 
     def leaves(self, explained: Explained) -> tuple[Leaf, ...]:
-        """Where gradients are taken: float inputs themselves, integer and string inputs where they become floats."""
+        """Where gradients are taken: float inputs themselves, integer and string inputs where they become floats.
+
+        Raises MethodUnavailable, naming input and value, where an encoding cannot be told apart by element or input.
+        """
         needed = self.graph.upstream([explained.value])
+        encodings = self._encodings()
         found: list[Leaf] = []
         for name, kind in self.graph.inputs.items():
             if name not in needed:
                 continue
-            if kind.is_float:
-                if differentiable_path(self.graph, [name], [explained.value]):
-                    found.append(Leaf(name, name, 0))
-            else:
-                found.extend(self._encodings(name, explained))
+            for value in [name] if kind.is_float else [value for value, names in encodings.items() if name in names]:
+                if differentiable_path(self.graph, [value], [explained.value]):
+                    found.append(self._leaf(name, value, encodings.get(value, {name})))
         return tuple(found)
 
-    def _encodings(self, name: str, explained: Explained) -> list[Leaf]:
-        """First floating-point values made of a non-float input, on a path that carries a gradient."""
-        depends, leaves = {name}, []
-        rank = len(self.graph.inputs[name].shape or ())
-        for node in self.graph.nodes:
-            if node.op in ("Shape", "Size") or not any(read in depends for read in node.inputs):
-                continue
-            for output in node.outputs:
-                kind = self.graph.type(output)
-                if not kind.is_float:
-                    depends.add(output)
-                elif kind.shape is not None and differentiable_path(self.graph, [output], [explained.value]):
-                    leaves.append(Leaf(name, output, len(kind.shape) - rank))
-        return leaves
+    def _leaf(self, name: str, value: str, made_of: set[str]) -> Leaf:
+        """The leaf, if it keeps the input's axes in front: only then is a part of it one element of the input."""
+        if len(made_of) > 1:
+            raise MethodUnavailable(f"{value!r} encodes the inputs {', '.join(sorted(made_of))} together")
+        own, shape = self.graph.inputs[name].shape or (), self.graph.type(value).shape
+        producer = self.graph.producers.get(value)
+        inside = producer is not None and producer.op == "OneHot" and producer.attr("axis", -1) not in (-1, len(own))
+        if shape is None or inside or len(shape) < len(own) or not all(map(_alike, own, shape)):
+            raise MethodUnavailable(
+                f"the encoding {value!r} of input {name!r} does not keep its axes {list(own)} in front"
+            )
+        return Leaf(name, value, len(shape) - len(own))
 
-    def remember(self, key: str, make: Any) -> Program:
-        """A program from the bounded cache, or made now."""
+    def _encodings(self) -> dict[str, set[str]]:
+        """First floating-point values made of non-float inputs alone, each with the inputs it is made of.
+
+        What a node makes of a code and a float together (a condition and what it selects, say) is no encoding: the
+        gradient has to pass it.
+        """
+        live = {name for name, kind in self.graph.inputs.items() if kind.is_float}
+        codes = {name: {name} for name in self.graph.inputs if name not in live}
+        found: dict[str, set[str]] = {}
+        for node in self.graph.nodes:
+            read = [] if node.op in ("Shape", "Size") else reads(node.proto)
+            if any(name in live for name in read):
+                live.update(node.outputs)
+            elif made_of := {origin for name in read for origin in codes.get(name, ())}:
+                floats = [value for value in node.outputs if self.graph.type(value).is_float]
+                found |= dict.fromkeys(floats, made_of)
+                live.update(floats)
+                codes |= {value: made_of for value in node.outputs if value not in floats}
+        return found
+
+    def remember(self, key: str, make: Callable[[], Made]) -> Made:
+        """A program, or what else is made once, from the bounded cache, or made now."""
         with self._lock:
-            if key not in self._programs:
-                self._programs[key] = make()
-                while len(self._programs) > PROGRAM_CACHE:
-                    self._programs.popitem(last=False)
-            self._programs.move_to_end(key)
-            return self._programs[key]
+            if key not in self._made:
+                self._made[key] = make()
+                while len(self._made) > CACHE:
+                    self._made.popitem(last=False)
+            self._made.move_to_end(key)
+            made: Made = self._made[key]
+            return made
 
 
 ModelLike = Model | onnx.ModelProto | bytes | str | os.PathLike[str]
+
+
+def _alike(one: Dim, other: Dim) -> bool:
+    """Whether two dimensions may be the same: unless they are known to differ."""
+    unknown = [dim is None or (isinstance(dim, str) and dim.startswith("unk__")) for dim in (one, other)]
+    return one == other or any(unknown)
 
 
 def _expandable(graph: Graph) -> set[str]:
@@ -219,7 +249,9 @@ def _read(source: onnx.ModelProto | bytes | str | os.PathLike[str]) -> onnx.Mode
         return source
     try:
         model = onnx.load_model_from_string(source) if isinstance(source, bytes) else onnx.load(str(Path(source)))
-    except (DecodeError, ValueError) as error:
+    except OSError as error:
+        raise InvalidModel(f"the file could not be read: {error}") from error
+    except (DecodeError, ValueError, onnx.checker.ValidationError) as error:
         raise InvalidModel("these bytes are no ONNX model") from error
     if not model.graph.node:
         raise InvalidModel("the model has no nodes; is this an ONNX model?")

@@ -13,6 +13,7 @@ from typing import Protocol
 
 import numpy as np
 
+from .errors import MethodUnavailable
 from .programs import Program
 from .request import Arrays, Request
 
@@ -61,17 +62,21 @@ class Plan(Protocol):
 
 def blocks(request: Request, evaluations: int, width: int = 1) -> Iterator[Task]:
     """Cut N items times K evaluations, each of `width` rows of the model, into runs of bounded size."""
-    if request.model.row_by_row:
-        rows, step = 1, 1
-    else:
-        size = max(1, max(int(np.prod(array.shape[1:])) for array in request.inputs.values()))
-        limit = max(1, min(ROWS_PER_RUN, ELEMENTS_PER_RUN // size) // width)
-        step = min(evaluations, limit)
-        rows = max(1, limit // step)
+    limit = max(1, capacity(request) // width)
+    step = min(evaluations, limit)
+    rows = max(1, limit // step)
     for first in range(0, request.items, rows):
         for start in range(0, evaluations, step):
             stop = min(start + step, evaluations)
             yield Task(slice(first, min(first + rows, request.items)), slice(start, stop))
+
+
+def capacity(request: Request) -> int:
+    """How many rows of the model one run may hold: set by the size of one item, and 1 for a model that takes one."""
+    if request.model.row_by_row:
+        return 1
+    size = max(1, max(int(np.prod(array.shape[1:])) for array in request.inputs.values()))
+    return max(1, min(ROWS_PER_RUN, ELEMENTS_PER_RUN // size))
 
 
 def target_feeds(request: Request, rows: slice) -> Arrays:
@@ -152,7 +157,10 @@ class MapPlan:
         return feeds | target_feeds(self.request, task.rows)
 
     def collect(self, task: Task, outputs: Mapping[str, np.ndarray]) -> None:
-        """Keep a block's maps."""
+        """Keep a block's maps; raises MethodUnavailable where the layer does not hold one map for each item."""
+        if len(outputs["map"]) != task.rows.stop - task.rows.start:
+            layer = self.program.options["layer"]
+            raise MethodUnavailable(f"layer {layer!r} does not hold one map for each item; name another layer")
         if not self.map.size:
             self.map = np.zeros((self.request.items, *outputs["map"].shape[1:]))
         self.map[task.rows], self.value[task.rows] = outputs["map"], outputs["value"]
@@ -165,8 +173,7 @@ class MapPlan:
 class MaskPlan:
     """The explained output under K coalitions: masks [K, G]; `reduce(f)` takes f [N, K] to the outcome.
 
-    Each coalition is averaged over the background. A model that takes one item at a time sees one background row per
-    run instead of all.
+    Each coalition is averaged over the background, in parts where it does not fit into one run.
     """
 
     def __init__(
@@ -182,12 +189,11 @@ class MaskPlan:
         self.f = np.zeros((request.items, len(masks)))
 
     def tasks(self) -> Iterator[Task]:
-        """Blocks of items and coalitions, and of background rows where the model takes one at a time."""
-        whole = slice(0, self.size)
-        width = 1 if self.request.model.row_by_row else self.size
+        """Blocks of items, coalitions and background rows."""
+        width = min(self.size, capacity(self.request))
         for task in blocks(self.request, len(self.masks), width):
-            for part in range(self.size) if self.request.model.row_by_row else (whole,):
-                yield Task(task.rows, task.evaluations, slice(part, part + 1) if isinstance(part, int) else part)
+            for first in range(0, self.size, width):
+                yield Task(task.rows, task.evaluations, slice(first, min(first + width, self.size)))
 
     def feeds(self, task: Task) -> Arrays:
         """Inputs of `masked_forward`."""

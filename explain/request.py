@@ -65,6 +65,8 @@ class Request:
 def check_inputs(model: Model, inputs: Mapping[str, Any]) -> Arrays:
     """Inputs as arrays [N, item...] in the model's dtypes; raises InvalidInputs."""
     expected = model.graph.inputs
+    if not isinstance(inputs, Mapping):
+        raise InvalidInputs(f"inputs: came {type(inputs).__name__}, expected arrays by name for {', '.join(expected)}")
     for name in inputs:
         if name not in expected:
             raise InvalidInputs(f"input {name!r} is unknown; expected {', '.join(expected)}")
@@ -77,23 +79,36 @@ def check_inputs(model: Model, inputs: Mapping[str, Any]) -> Arrays:
         item = item_shape(model, name)
         if array.ndim != len(item) + 1 or not _fits(array.shape[1:], item):
             raise InvalidInputs(f"input {name!r}: came shape {array.shape}, expected {_spelled(('N', *item))}")
+        if len(array) and not array.size:
+            raise InvalidInputs(f"input {name!r}: came shape {array.shape}, which holds no elements")
         counts.add(len(array))
     if len(counts) != 1 or 0 in counts:
-        raise InvalidInputs(f"inputs hold {sorted(counts)} items; expected the same number, at least 1")
+        spelled = ", ".join(map(str, sorted(counts)))
+        raise InvalidInputs(f"inputs: came {spelled} items, expected the same number in each, at least 1")
     return arrays
 
 
 def _fitted(label: str, value: Any, kind: Type) -> np.ndarray:
-    """The value in the model's dtype, without changing what it says."""
+    """The value in the model's dtype, without changing what it says; floating-point values are finite."""
     if kind.dtype == "string":
-        return np.asarray(value, dtype=object)
-    array = np.asarray(value)
+        strings = np.asarray(value, dtype=object)
+        if not all(isinstance(text, str) for text in strings.reshape(-1)):
+            raise InvalidInputs(f"{label}: holds something that is no string; expected strings")
+        return strings
+    try:
+        array = np.asarray(value)
+    except ValueError as error:
+        raise InvalidInputs(f"{label}: came rows of different lengths, expected an array") from error
     wanted = np.dtype(kind.dtype)
-    if array.dtype == wanted:
-        return array
     if array.dtype.kind not in "biuf" or (wanted.kind in "iu" and array.dtype.kind == "f"):
         raise InvalidInputs(f"{label}: came dtype {array.dtype}, expected {wanted}")
-    return array.astype(wanted)
+    with np.errstate(over="ignore"):  # what becomes infinite is refused below
+        fitted = array.astype(wanted, copy=False)
+    if wanted.kind in "biu" and not np.array_equal(fitted, array):
+        raise InvalidInputs(f"{label}: holds values that {wanted} cannot hold")
+    if wanted.kind == "f" and not np.isfinite(fitted).all():
+        raise InvalidInputs(f"{label}: holds NaN or infinity; expected finite numbers of {wanted}")
+    return fitted
 
 
 def _fits(shape: tuple[int, ...], item: tuple[Any, ...]) -> bool:
@@ -141,8 +156,6 @@ def _rows(role: str, name: str, reference: np.ndarray, array: np.ndarray, *, per
         leading = f"[{n}, " if per_item else "[B, "
         expected = leading + ", ".join(map(str, item)) + "]"
         raise InvalidParameter(f"{role} of {name!r}: came shape {reference.shape}, expected {expected}")
-    if reference.dtype.kind == "f" and not np.isfinite(reference).all():
-        raise InvalidParameter(f"{role} of {name!r}: holds NaN or infinity; expected finite numbers")
     return reference
 
 
@@ -156,9 +169,7 @@ def resolve_target(explained: Explained, outputs: Arrays, target: Any, items: in
     shape = output.shape[1:]
     dtype = np.dtype(explained.dtype)
     if isinstance(target, Target):
-        index, weight = np.asarray(target.index, dtype=np.int64), np.asarray(target.weight, dtype=dtype)
-        _check_range(index, shape)
-        return Target(index, weight)
+        return _checked_target(target, shape, items, dtype)
     if isinstance(target, Mapping):
         if set(target) != {"class", "versus"}:
             raise InvalidTarget(f"target: came {dict(target)!r}, expected an index or {{'class': a, 'versus': b}}")
@@ -178,17 +189,35 @@ def _predicted(output: np.ndarray, items: int) -> np.ndarray:
     return np.asarray(np.argmax(output, axis=1), dtype=np.int64)[:, None]
 
 
+def _checked_target(target: Target, shape: tuple[int, ...], items: int, dtype: np.dtype[Any]) -> Target:
+    index, weight = np.asarray(target.index), np.asarray(target.weight)
+    if index.dtype.kind not in "iu" or index.ndim != 3 or (len(index), index.shape[2]) != (items, len(shape)):
+        expected = f"whole numbers [{items}, S, {len(shape)}]"
+        raise InvalidTarget(f"target: came indices {index.dtype} {index.shape}, expected {expected}")
+    if weight.dtype.kind not in "iuf" or weight.shape != index.shape[:2] or not np.isfinite(weight).all():
+        expected = f"finite numbers {list(index.shape[:2])}"
+        raise InvalidTarget(f"target: came weights {weight.dtype} {weight.shape}, expected {expected}")
+    _check_range(index, shape)
+    return Target(index.astype(np.int64), weight.astype(dtype))
+
+
 def _indices(target: Any, shape: tuple[int, ...], items: int) -> np.ndarray:
-    """[N, D] indices from one index, one per item, or one tuple of D."""
-    array = np.asarray(target)
+    """[N, D] indices from one index, one per item, or one list of D where D is not 1."""
+    try:
+        array = np.asarray(target)
+    except ValueError:
+        array = np.asarray(None)
     if array.dtype.kind not in "iu":
         raise InvalidTarget(f"target: came {target!r}, expected a whole number (the output has shape {list(shape)})")
     d = len(shape)
-    if isinstance(target, tuple) and len(target) == d:
+    if d == 0 and array.ndim == 0:
+        _check_range(array[None, None], (1,))
+        array = np.zeros((items, 0), dtype=np.int64)
+    elif array.shape == (d,) and (d > 1 or isinstance(target, tuple)):
         array = np.tile(array, (items, 1))
-    elif array.ndim == 0 and d <= 1:
+    elif array.ndim == 0 and d == 1:
         array = np.tile(array, (items, d))
-    elif array.ndim == 1 and d == 1 and len(array) == items:
+    elif array.shape == (items,) and d == 1:
         array = array[:, None]
     if array.shape != (items, d):
         raise InvalidTarget(f"target: came {target!r}, expected {d} indices for each of {items} items")
@@ -206,28 +235,40 @@ def _check_range(index: np.ndarray, shape: tuple[int, ...]) -> None:
 def resolve_groups(inputs: Arrays, groups: Mapping[str, Any] | None, names: Any) -> Groups:
     """Declared groups, checked; or one group for each element of each input. Raises InvalidParameter."""
     if groups is None:
+        if names is not None:
+            raise InvalidParameter("group_names: came without groups")
         start, index = 0, {}
         for name, array in inputs.items():
             size = int(np.prod(array.shape[1:]))
             index[name] = np.arange(start, start + size, dtype=np.int64).reshape(array.shape[1:])
             start += size
         return Groups(index, start, None)
+    if not isinstance(groups, Mapping) or set(groups) != set(inputs):
+        came = ", ".join(map(str, groups)) or "nothing" if isinstance(groups, Mapping) else repr(groups)
+        raise InvalidParameter(f"groups: came {came}, expected one array for each of {', '.join(inputs)}")
     index = {}
     for name, array in inputs.items():
-        if name not in groups:
-            raise InvalidParameter(f"groups: nothing came for input {name!r}; expected {', '.join(inputs)}")
-        given = np.asarray(groups[name])
-        if given.dtype.kind not in "iu" or given.shape != array.shape[1:]:
+        given = _whole_numbers(groups[name])
+        if given is None or given.shape != array.shape[1:]:
             expected = list(array.shape[1:])
-            raise InvalidParameter(f"groups of {name!r}: came {given.dtype} {given.shape}, expected int {expected}")
+            came = "no whole numbers" if given is None else f"shape {list(given.shape)}"
+            raise InvalidParameter(f"groups of {name!r}: came {came}, expected whole numbers of shape {expected}")
         index[name] = given.astype(np.int64)
     used = sorted({int(i) for array in index.values() for i in array.reshape(-1)} - {-1})
     if not used or used != list(range(len(used))):
         raise InvalidParameter(f"groups: came numbers {used[:10]}, expected 0 to G-1 without gaps (-1 = never masked)")
-    labels = tuple(map(str, names)) if names is not None else tuple(f"group {i}" for i in used)
-    if len(labels) != len(used):
-        raise InvalidParameter(f"group_names: came {len(labels)} names for {len(used)} groups")
-    return Groups(index, len(used), labels)
+    labels = [f"group {i}" for i in used] if names is None else names
+    if not isinstance(labels, (list, tuple)) or len(labels) != len(used):
+        raise InvalidParameter(f"group_names: came {labels!r}, expected {len(used)} names")
+    return Groups(index, len(used), tuple(map(str, labels)))
+
+
+def _whole_numbers(value: Any) -> np.ndarray | None:
+    try:
+        array = np.asarray(value)
+    except ValueError:
+        return None
+    return array if array.dtype.kind in "iu" else None
 
 
 def digest_arrays(arrays: Mapping[str, np.ndarray] | None) -> str | None:

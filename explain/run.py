@@ -1,9 +1,9 @@
 """One explanation being made: `begin(...) -> Run`, with `.chunk()`, `.update(outputs)` and `.result()`.
 
 What flows through: chunks of (program, feeds) go out to whoever runs programs, outputs come back in the same order,
-and the attribution so far can be read at any time after the first chunk of the plan. `attribute` is the loop over it.
-The first chunks are the model itself, unless its outputs were computed already; the last one checks the program's
-forward value against the served model's where a final Softmax or Sigmoid was stepped around.
+and the attribution can be read once every chunk of the plan has been run. `attribute` is the loop over it. The first
+chunks are the model itself, unless its outputs were computed already; then, where a final Softmax or Sigmoid was
+stepped around, come those that check the prepared model's forward value against the served one's; then the plan.
 """
 
 from __future__ import annotations
@@ -19,8 +19,9 @@ from .coverage import coverage
 from .errors import ExplainError, InvalidInputs, InvalidParameter, MethodUnavailable
 from .methods import METHODS, Method
 from .model import Explained, Model, ModelLike
-from .plans import Plan, blocks, pick
+from .plans import Plan, Task, blocks, pick
 from .programs import Program
+from .programs.draft import item_shape
 from .quality import quality_figures
 from .request import (
     Arrays,
@@ -77,14 +78,16 @@ class Run:
         self._steps: Iterator[Step] = iter(())
         self._parts: list[Mapping[str, np.ndarray]] = []
         self._pending: Step | None = None
-        self._collected = 0
+        self._waiting = 1
 
     def know(self, outputs: Mapping[str, Any]) -> None:
         """Take the served model's own outputs; the plan is made here."""
         self.outputs = {name: np.asarray(value) for name, value in outputs.items()}
         self._request = self._complete(self.outputs)
         self.plan = self.method.plan(self._request)
-        self._steps = self._planned(self._request, self.plan)
+        tasks = list(self.plan.tasks())
+        self._waiting = len(tasks)
+        self._steps = self._planned(self._request, self.plan, tasks)
 
     def predict_first(self) -> None:
         """Begin with the model itself, since nobody has run it yet."""
@@ -112,9 +115,9 @@ class Run:
         collect(outputs)
 
     def result(self) -> Attribution:
-        """The attribution so far; complete once `chunk()` has given None."""
-        if self.plan is None or self._request is None or not self._collected:
-            raise ExplainError("no chunk of the plan has been run yet")
+        """The attribution, once every chunk has been run."""
+        if self.plan is None or self._request is None or self._waiting:
+            raise ExplainError("the explanation is not finished: run chunk() and update() until chunk() gives None")
         request, outcome = self._request, self.plan.outcome()
         explained = request.explained
         gap = np.maximum(self._gap, self._direct_gap(request, outcome.explained_value))
@@ -143,15 +146,15 @@ class Run:
         for rows in _row_blocks(self.model, self.inputs):
             yield program, {name: array[rows] for name, array in self.inputs.items()}, self._parts.append
 
-    def _planned(self, request: Request, plan: Plan) -> Iterator[Step]:
-        for task in plan.tasks():
-            yield plan.program, plan.feeds(task), lambda outputs, task=task: self._collect(plan, task, outputs)  # type: ignore[misc]  # the default binds this turn's task
+    def _planned(self, request: Request, plan: Plan, tasks: list[Task]) -> Iterator[Step]:
         if request.explained.link != "identity":
             yield from self._checking(request)
+        for task in tasks:
+            yield plan.program, plan.feeds(task), lambda outputs, task=task: self._collect(plan, task, outputs)  # type: ignore[misc]  # the default binds this turn's task
 
-    def _collect(self, plan: Plan, task: Any, outputs: Mapping[str, np.ndarray]) -> None:
+    def _collect(self, plan: Plan, task: Task, outputs: Mapping[str, np.ndarray]) -> None:
         plan.collect(task, outputs)
-        self._collected += 1
+        self._waiting -= 1
 
     def _checking(self, request: Request) -> Iterator[Step]:
         """All groups present: the values, to be sent through the link and held against the model's own."""
@@ -233,7 +236,7 @@ def begin(
     players = resolve_groups(arrays, groups, group_names)
 
     def complete(own: Arrays) -> Request:
-        _check_outputs(explained, own, arrays)
+        _check_outputs(handle, explained, own, arrays)
         aim = resolve_target(explained, own, target, len(next(iter(arrays.values()))))
         baselines, rows = references["baseline"], references["background"]
         return Request(handle, explained, arrays, own, aim, baselines, rows, players, seed, settings)
@@ -255,10 +258,15 @@ def _check_needs(model: Model, explained: Explained, method: Method, references:
         raise MethodUnavailable(f"method {method.name} is not offered for this model: {reason}")
 
 
-def _check_outputs(explained: Explained, outputs: Arrays, inputs: Arrays) -> None:
-    items = len(next(iter(inputs.values())))
-    if explained.output not in outputs or len(outputs[explained.output]) != items:
-        raise InvalidInputs(f"outputs: expected {explained.output!r} with {items} items")
+def _check_outputs(model: Model, explained: Explained, outputs: Arrays, inputs: Arrays) -> None:
+    name, items = explained.output, len(next(iter(inputs.values())))
+    if name not in outputs:
+        raise InvalidInputs(f"outputs: nothing came for {name!r}, the output that is explained")
+    expected, found = (items, *item_shape(model, name)), outputs[name]
+    fits = all(not isinstance(want, int) or have == want for have, want in zip(found.shape, expected, strict=False))
+    if found.dtype.kind != "f" or found.ndim != len(expected) or not fits:
+        spelled = ", ".join("?" if dim is None else str(dim) for dim in expected)
+        raise InvalidInputs(f"outputs: came {found.dtype} {found.shape} for {name!r}, expected floats [{spelled}]")
 
 
 def attribute(

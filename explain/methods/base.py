@@ -24,6 +24,8 @@ class Parameter:
 
     def check(self, value: Any) -> Any:
         """The value, if it is allowed; raises InvalidParameter naming what came and what was expected."""
+        if isinstance(value, (np.generic, np.ndarray)):
+            value = value.tolist()  # plain Python, as JSON and records have it
         if "enum" in self.schema:
             if value not in self.schema["enum"]:
                 raise self._refuse(value, "one of " + ", ".join(map(repr, self.schema["enum"])))
@@ -32,10 +34,10 @@ class Parameter:
         names = [wanted] if isinstance(wanted, str) else list(wanted or ())
         if names and not any(_is(value, name) for name in names):
             raise self._refuse(value, f"a value of type {' or '.join(names)}")
-        if isinstance(value, (str, bool, list, type(None), np.ndarray)):
+        if not isinstance(value, (int, float)) or isinstance(value, bool):
             return value
         low, high = self.schema.get("minimum"), self.schema.get("maximum")
-        if (low is not None and value < low) or (high is not None and value > high):
+        if not ((low is None or value >= low) and (high is None or value <= high)):
             raise self._refuse(value, f"{low} to {high}" if high is not None else f"at least {low}")
         return value
 
@@ -44,13 +46,13 @@ class Parameter:
 
 
 def _is(value: Any, kind: str) -> bool:
-    """Whether a value is of a JSON Schema type; arrays may come as numpy arrays."""
+    """Whether a value is of a JSON Schema type."""
     kinds: dict[str, tuple[type, ...]] = {
-        "integer": (int, np.integer),
-        "number": (int, float, np.number),
+        "integer": (int,),
+        "number": (int, float),
         "boolean": (bool,),
         "string": (str,),
-        "array": (list, tuple, np.ndarray),
+        "array": (list, tuple),
         "null": (type(None),),
     }
     return isinstance(value, kinds[kind]) and not (kind in ("integer", "number") and isinstance(value, bool))

@@ -14,11 +14,16 @@ from ..errors import InvalidParameter
 
 @dataclass(frozen=True)
 class Coalitions:
-    """`masks` [K, G] of 0 and 1, neither empty nor full, and their `weights` [K]; `complete` if all are there."""
+    """`masks` [K, G] of 0 and 1, neither empty nor full, and their `weights` [K]; `complete` if all are there.
+
+    The last 2 P rows were drawn at random, as P pairs of a coalition and its complement, each pair `draws` [P] times;
+    the rows before were listed whole. `draws` is None where the caller chose the coalitions.
+    """
 
     masks: np.ndarray
     weights: np.ndarray
     complete: bool
+    draws: np.ndarray | None = None
 
     @classmethod
     def given(cls, masks: Any, weights: Any, players: int) -> Coalitions:
@@ -63,7 +68,7 @@ def sample_coalitions(players: int, budget: int, seed: int) -> Coalitions:
     drawn, counts = _drawn_pairs(players, budget - len(listed), open_sizes, seed)
     left = sum(_size_weight(players, size) for size in open_sizes)
     shares = counts / counts.sum() * left
-    return Coalitions(np.vstack([*listed, *drawn]), np.concatenate([weights, shares]), complete=False)
+    return Coalitions(np.vstack([*listed, *drawn]), np.concatenate([weights, shares]), False, counts[::2])
 
 
 def _size_weight(players: int, size: int) -> float:
@@ -72,14 +77,19 @@ def _size_weight(players: int, size: int) -> float:
 
 
 def _whole_sizes(players: int, budget: int) -> tuple[list[np.ndarray], np.ndarray, list[int]]:
-    """Sizes 1 and M-1, 2 and M-2, ... listed whole while they fit; the sizes left open."""
+    """Sizes 1 and M-1, 2 and M-2, ... listed whole, and the sizes left open.
+
+    Sizes 1 and M-1 always (without them few coalitions tell the players apart), the others while their share of the
+    budget pays for it: a size that is listed at the cost of heavier ones would make the rest a matter of luck.
+    """
     masks: list[np.ndarray] = []
     weights: list[float] = []
     open_sizes = list(range(1, players))
     for size in range(1, players // 2 + 1):
         pair = sorted({size, players - size})
         count = sum(comb(players, s) for s in pair)
-        if len(masks) + count > budget:
+        share = sum(_size_weight(players, s) for s in pair) / sum(_size_weight(players, s) for s in open_sizes)
+        if size > 1 and (budget - len(masks)) * share < count:
             break
         for s in pair:
             for members in combinations(range(players), s):

@@ -38,6 +38,9 @@ def _saliency(request: Request) -> PathPlan:
         return Outcome(values, along[:, -1])
 
     program = _program(request)
+    for name in request.inputs:
+        if f"{name}.baseline" in program.inputs and f"{name}.gradient" not in program.outputs:
+            raise MethodUnavailable(f"saliency: input {name!r} is encoded in several places; use integrated_gradients")
     baselines = _along(request, program, request.inputs)
     return PathPlan(request, program, np.ones(1), np.ones((1, 1)), baselines, "gradient", reduce)
 

@@ -14,12 +14,22 @@ def _grad_cam(request: Request) -> MapPlan:
     explained, layer = request.explained, request.parameters["layer"]
     options = {"output": explained.output, "space": explained.space, "layer": layer, "kind": "grad_cam"}
     program = compile_program(request.model, "activation_map", **options)
-    image = next(name for name, kind in request.model.graph.inputs.items() if kind.is_float)
+    image = _image(request, str(program.options["layer"]))
 
     def reduce(found: np.ndarray, value: np.ndarray) -> Outcome:
         return Outcome({image: np.maximum(found, 0) if request.parameters["relu"] else found}, value)
 
     return MapPlan(request, program, reduce)
+
+
+def _image(request: Request, layer: str) -> str:
+    """The input a map at `layer` is about: the first that reaches it, one of the layer's rank before others."""
+    graph = request.model.graph
+    behind = graph.upstream([layer])
+    reaching = [leaf.input for leaf in request.model.leaves(request.explained) if leaf.value in behind]
+    rank = len(graph.type(layer).shape or ())
+    alike = [name for name in reaching if len(graph.inputs[name].shape or ()) == rank]
+    return (alike or reaching)[0]
 
 
 GRAD_CAM = Method(

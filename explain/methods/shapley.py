@@ -76,20 +76,39 @@ def kernel_matrix(masks: np.ndarray, weights: np.ndarray) -> np.ndarray:
 
 
 def _kernel_errors(coalitions: Coalitions, f: np.ndarray, phi: np.ndarray) -> np.ndarray:
-    """Heteroscedasticity-robust standard error [N, G] of the regression (White 1980); 0 where nothing was sampled."""
-    players = coalitions.masks.shape[1]
+    """Standard error [N, G] of the regression: how far it would move with other coalitions; 0 where all are there.
+
+    By linearisation, one term for each draw: a coalition and its complement are drawn together and are one term,
+    coalitions that were listed whole are the same in every sample and none. Residuals are divided by 1 - leverage
+    (MacKinnon & White 1985), as a regression on few draws fits them too well. Where nothing was drawn and coalitions
+    are missing nevertheless, every coalition counts as drawn: what the regression cannot fit is all that is known.
+    """
+    masks, weights, players = coalitions.masks, coalitions.weights, coalitions.masks.shape[1]
     if coalitions.complete or players == 1:
         return np.zeros_like(phi)
-    masks, weights = coalitions.masks, coalitions.weights
     x = masks[:, :-1] - masks[:, -1:]
-    bread = np.linalg.inv(x.T @ (weights[:, None] * x)) @ (x * weights[:, None]).T
-    rows = np.vstack([bread, -bread.sum(axis=0, keepdims=True)])
+    inverse = np.linalg.inv(x.T @ (weights[:, None] * x))
+    slopes = x @ inverse * weights[:, None]
+    leverage = (slopes * x).sum(axis=1)
     residual = f[:, 1:-1] - f[:, :1] - phi @ masks.T
-    return np.asarray(np.sqrt((residual**2) @ (rows**2).T))
+    draws = np.ones(len(masks))
+    if coalitions.draws is not None and coalitions.draws.sum() > 1:
+        draws, first = coalitions.draws, len(masks) - 2 * len(coalitions.draws)
+        slopes, leverage = slopes[first::2], 2 * leverage[first::2]
+        residual = residual[:, first::2] - residual[:, first + 1 :: 2]
+    terms = residual / np.maximum(1 - leverage, 1e-9)
+    slopes = np.hstack([slopes, -slopes.sum(axis=1, keepdims=True)]) / draws[:, None]
+    mean = terms * draws @ slopes / draws.sum()
+    variance = (terms**2 * draws) @ slopes**2 - draws.sum() * mean**2
+    return np.asarray(np.sqrt(np.maximum(variance, 0.0)))
 
 
 def _kernel_shap(request: Request) -> MaskPlan:
     players, given = request.groups.count, request.parameters["coalitions"]
+    beside = "n_samples" if given is not None else "coalition_weights"
+    if request.parameters[beside] is not None:
+        expected = "not together with" if given is not None else "only together with"
+        raise InvalidParameter(f"parameter {beside!r}: expected {expected} 'coalitions'")
     if given is not None:
         coalitions = Coalitions.given(given, request.parameters["coalition_weights"], players)
     else:

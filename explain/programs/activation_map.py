@@ -42,7 +42,7 @@ def build_activation_map(
     elif kind == "layer_cam":
         g = emit.relu(g)
     cam = emit.reduce_sum(emit.mul(g, a), [1], keepdims=0)
-    draft.output("map", cam, emit.dtype(a), ("N", *["h", "w", "d"][: rank - 2]))
+    draft.output("map", cam, emit.dtype(a), ("N", *[None] * (rank - 2)))
     draft.output("value", value, explained.dtype, ("N",))
     options = {"output": explained.output, "space": explained.space, "layer": layer, "kind": kind}
     return draft.finish("activation_map", explained, options)
@@ -55,8 +55,7 @@ def spatial_layer(model: Model, explained: Explained, layer: str | None = None) 
     convolution on the way to the explained value. Raises InvalidParameter or MethodUnavailable.
     """
     graph = model.graph
-    floats = [name for name, kind in graph.inputs.items() if kind.is_float]
-    path = differentiable_path(graph, floats, [explained.value])
+    path = differentiable_path(graph, [leaf.value for leaf in model.leaves(explained)], [explained.value])
     spatial = {name for name in path if len(graph.type(name).shape or ()) in (3, 4, 5)}
     if layer is not None:
         by_node = {node.name: node.outputs[0] for node in graph.nodes if node.name}

@@ -71,7 +71,9 @@ class Draft:
             raise InvalidModel(f"the model's input {clash[0]!r} has the name of an input of this program; rename it")
         self.model = model
         self.reserved = {*reserved, *model.graph.inputs}
-        self.emit = Emitter(self.reserved)
+        graph = model.graph
+        own = (name for node in graph.nodes for name in node.outputs)
+        self.emit = Emitter({*self.reserved, *graph.types, *graph.constants, *own})
         self._inputs: list[onnx.ValueInfoProto] = []
         self._outputs: list[onnx.ValueInfoProto] = []
         self.kinds: dict[str, Kind] = {}
@@ -88,8 +90,8 @@ class Draft:
         inputs, model = self.model.graph.inputs, self.model
         return {name: self.input(name, k.dtype, ("N", *free(item_shape(model, name)))) for name, k in inputs.items()}
 
-    def output(self, name: str, value: str, dtype: str, shape: Shape, kind: Kind = "item") -> None:
-        """Name a value as an output of the program."""
+    def output(self, name: str, value: str, dtype: str, shape: Shape | None, kind: Kind = "item") -> None:
+        """Name a value as an output of the program; shape None leaves even its rank open."""
         if value != name:
             self.emit.nodes.append(helper.make_node("Identity", [value], [name]))
         self._outputs.append(helper.make_tensor_value_info(name, elem_type(dtype), shape))

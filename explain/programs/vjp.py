@@ -13,8 +13,8 @@ from .draft import Draft, Program, free, item_shape
 
 
 def build_forward(model: Model) -> Program:
-    """The prepared model itself; inputs and outputs have their items on axis 0."""
-    draft = Draft(model)
+    """The prepared model itself; inputs and outputs have their items on axis 0. What is no tensor is left out."""
+    draft = Draft(model, _moved_outputs(model))
     _own_outputs(draft, _placed_as_is(draft))
     return draft.finish("forward", None, {})
 
@@ -23,14 +23,16 @@ def build_vjp(model: Model, *, output: str | None = None, space: str = "output")
     """Vector-Jacobian products of one output with respect to every input that carries a gradient.
 
     `<output>.cotangent` has the shape of the explained value: the output itself, or with space="logit" what enters
-    its final Softmax or Sigmoid. For token and category inputs the gradient is that of their encoding.
+    its final Softmax or Sigmoid. For token and category inputs the gradient is that of their encoding; an input that
+    is encoded in several places has no single one, and none is given.
     """
     explained = model.explained(output, space)
     leaves = model.leaves(explained)
     if not leaves:
         raise MethodUnavailable(f"no input reaches output {explained.output!r} through a gradient")
     seed = f"{explained.output}.cotangent"
-    draft = Draft(model, (seed, *(f"{leaf.input}.gradient" for leaf in leaves)))
+    leaves = tuple(leaf for leaf in leaves if sum(leaf.input == other.input for other in leaves) == 1)
+    draft = Draft(model, (seed, *(f"{leaf.input}.gradient" for leaf in leaves), *_moved_outputs(model)))
     graph = _placed_as_is(draft)
     shape = item_shape(model, explained.output, explained.value)
     cotangent = draft.to_layout(explained.output, draft.input(seed, explained.dtype, ("N", *free(shape))))
@@ -52,6 +54,13 @@ def _placed_as_is(draft: Draft) -> Graph:
 
 def _own_outputs(draft: Draft, graph: Graph) -> None:
     for name, kind in draft.model.graph.outputs.items():
+        if kind.dtype.endswith("_type"):  # a sequence or a map, as ONNX names them
+            continue
         value = draft.from_layout(name, graph.now(name), len(kind.shape or ()))
-        item = item_shape(draft.model, name) if kind.shape is not None else ()
-        draft.output(name, value, kind.dtype, ("N", *free(item)))
+        shape = None if kind.shape is None else ("N", *free(item_shape(draft.model, name)))
+        draft.output(name, value, kind.dtype, shape)
+
+
+def _moved_outputs(model: Model) -> tuple[str, ...]:
+    """Outputs whose items are put on axis 0: the program's output of that name is another value than the model's."""
+    return tuple(name for name in model.graph.outputs if model.batch_axis(name) != 0)
