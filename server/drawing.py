@@ -62,7 +62,9 @@ def _title(answer: ExplainAnswer) -> str:
 
 
 def _caption(answer: ExplainAnswer) -> str:
-    value = f"{answer.explained_name or answer.output} {answer.explained_values[0]:.4g} {answer.units}".rstrip()
+    name = answer.explained_name or answer.output
+    units = "" if name.startswith(answer.units) else f" {answer.units}"
+    value = f"{name} {answer.explained_values[0]:.4g}{units}"
     gap = answer.quality[0].get("completeness_gap_relative")
     figures = [value] if gap is None else [value, f"completeness gap {gap:.2g}"]
     figures.append(f"model {answer.version.model_digest[:12]}")
