@@ -58,13 +58,31 @@ def picture(answer: ExplainAnswer) -> pictures.Picture:
 def _title(answer: ExplainAnswer) -> str:
     label = answer.labels[0] if answer.labels else None
     name = str(answer.targets[0]["name"])
-    return f"{answer.version.name}: {label}" if label == name else f"{answer.version.name}: why {name}"
+    likely = _probability(answer)
+    if label == name:
+        return f"{answer.version.name}: {label}" + (f", probability {likely:.3g}" if likely is not None else "")
+    return f"{answer.version.name}: why {name}"
+
+
+def _probability(answer: ExplainAnswer) -> float | None:
+    """The probability of the explained class, where the explained output holds probabilities of classes."""
+    spec = next((spec for spec in answer.manifest.outputs if spec.name == answer.output), None)
+    index = answer.targets[0]["index"]
+    if spec is None or spec.kind != "probabilities" or not isinstance(index, int) or spec.name not in answer.outputs:
+        return None
+    row = answer.outputs[spec.name][0].reshape(-1)
+    return float(row[index]) if len(row) > 1 else None
+
+
+def _explained(answer: ExplainAnswer) -> str:
+    """What is explained, in words: "logit of malignant"; a value in units of its own is just named."""
+    name = str(answer.targets[0]["name"])
+    return f"{answer.units} of {name}" if answer.units in ("logit", "probability") else name
 
 
 def _caption(answer: ExplainAnswer) -> str:
-    name = answer.explained_name or answer.output
-    units = "" if name.startswith(answer.units) else f" {answer.units}"
-    value = f"{name} {answer.explained_values[0]:.4g}{units}"
+    unit = "" if answer.units in ("logit", "probability") else f" {answer.units}"
+    value = f"{_explained(answer)}: {answer.explained_values[0]:.4g}{unit}"
     gap = answer.quality[0].get("completeness_gap_relative")
     figures = [value] if gap is None else [value, f"completeness gap {gap:.2g}"]
     figures.append(f"model {answer.version.model_digest[:12]}")
@@ -83,7 +101,7 @@ def _of_features(answer: ExplainAnswer) -> pictures.Picture:
             values,
             contributions,
             title=_title(answer),
-            units=answer.units,
+            units=f"gradient of the {answer.units}" if answer.method == "saliency" else answer.units,
             target_name=str(answer.targets[0]["name"]),
             feature_units=units,
             subtitle=answer.method.replace("_", " "),
@@ -118,7 +136,7 @@ def _of_image(answer: ExplainAnswer, values: Array, spec: ImageSpec, name: str) 
         original,
         title=_title(answer),
         caption=_caption(answer),
-        legend=f"attribution to {answer.targets[0]['name']}",
+        legend=f"attribution to the {_explained(answer)}",
         signed=signed,
         subtitle=answer.method.replace("_", " "),
     )
