@@ -12,6 +12,7 @@ import numpy as np
 
 from ..emit import Emitter
 from ..errors import InvalidParameter
+from ..graph import elem_type
 from ..model import Model
 from .draft import Draft, Kind, Program, free, item_shape
 
@@ -69,8 +70,18 @@ def _blend(emit: Emitter, name: str, mask: str, sizes: str, groups: str, backgro
         one = np.ones((), dtype=emit.dtype(name))
         blended = emit.add(emit.mul(kept, x), emit.mul(emit.sub(one, kept), rows))
     else:
+        chosen = _choosable(emit.dtype(name))
+        x, rows = emit.cast_to(x, chosen), emit.cast_to(rows, chosen)
         blended = emit.where(emit.greater_or_equal(kept, 0.5), x, rows)
+        blended = emit.cast(blended, to=elem_type(emit.dtype(name))) if chosen != emit.dtype(name) else blended
     return emit.reshape(emit.expand(blended, emit.join(sizes, 1)), emit.join(-1, emit.dims(name, 1)))
+
+
+def _choosable(dtype: str) -> str:
+    """The dtype in which to choose between values of this one: runtimes have Where for few (ONNX Runtime on CPU)."""
+    if dtype in ("string", "int32", "int64", "uint8"):
+        return dtype
+    return {"bool": "uint8", "bfloat16": "float32"}.get(dtype, "int64")
 
 
 def _spread(emit: Emitter, groups: str, mask: str, kind: str) -> str:

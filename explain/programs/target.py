@@ -16,7 +16,8 @@ def declare_target(draft: Draft, explained: Explained) -> tuple[str, str]:
 def select(emit: Emitter, y: str, target: str, weight: str, evaluations: str | None) -> tuple[str, str]:
     """f for every row of y [M, ...] and its cotangent, shaped like y.
 
-    `evaluations` (int64 [1]) is how often each item was evaluated, its rows one after another; None means once.
+    `evaluations` (int64 [1]) is how often each item was evaluated, its rows one after another; None means once. The
+    cotangent is collected in float32 at least: runtimes do not add up smaller numbers in a ScatterND.
     """
     if evaluations is not None:
         target, weight = repeat_items(emit, target, evaluations), repeat_items(emit, weight, evaluations)
@@ -24,7 +25,9 @@ def select(emit: Emitter, y: str, target: str, weight: str, evaluations: str | N
     rows = emit.expand(rows, emit.join(emit.dims(target, 0, 2), 1))
     places = emit.concat(rows, target, axis=2)
     value = emit.reduce_sum(emit.mul(emit.gather_nd(y, places), weight), [1], keepdims=0)
-    return value, emit.scatter_nd(emit.zeros_like(y), places, weight, reduction="add")
+    wide = weight if emit.dtype(y) == "float64" else emit.cast_to(weight, "float32")
+    cotangent = emit.scatter_nd(emit.zeros(emit.shape(y), wide), places, wide, reduction="add")
+    return value, emit.cast_like_value(cotangent, y)
 
 
 def repeat_items(emit: Emitter, value: str, count: str) -> str:
