@@ -58,11 +58,11 @@ def differentiable_path(
     for node in graph.nodes:
         if through(node):
             forward.update(name for name in node.outputs if name and graph.type(name).dtype in _CARRIERS)
-    backward_reach = set(outputs)
+    path = forward & set(outputs)
     for node in reversed(graph.nodes):
-        if any(name in backward_reach for name in node.outputs) and registry.carries(node):
-            backward_reach.update(node.inputs)
-    return forward & backward_reach
+        if any(name in path for name in node.outputs) and registry.carries(node):
+            path.update(name for name in node.inputs if name in forward)
+    return path
 
 
 _CARRIERS = frozenset({"float32", "float64", "float16", "bfloat16", "unknown"})
@@ -94,8 +94,8 @@ def _unbroadcast(emit: Emitter, graph: Graph, node: Node, name: str, grad: str, 
     source, result = graph.type(name).shape, graph.type(node.outputs[0]).shape
     if source is None or result is None:
         raise node.refuse(f"the rank of {name!r} could not be inferred; export the model with shape information")
-    if cut and (len(source) < cut or len(result) < cut):
-        return grad  # a vector operand: its rule sums the leading axes itself
+    if any(node.rank(i) < cut for i in range(len(node.inputs)) if cut):
+        return grad  # beside a vector no matrix is broadcast, and for the vector the rule sums itself
     extra = len(result) - len(source)
     if extra > 0:
         grad = emit.reduce_sum(grad, list(range(extra)), keepdims=0)

@@ -16,10 +16,19 @@ import onnx
 from onnx import defs, inliner, shape_inference, version_converter
 
 from .errors import InvalidModel, UnsupportedOperator
+from .fold import fold_integers
 from .graph import OPSET
 
 IR_VERSION = 10
 DOMAINS = ("", "ai.onnx")
+# What onnx raises at a model it cannot read; RuntimeError comes from its converter and its inliner.
+FOREIGN = (
+    shape_inference.InferenceError,
+    onnx.checker.ValidationError,
+    version_converter.ConvertError,
+    defs.SchemaError,
+    RuntimeError,
+)
 
 
 def prepare(source: onnx.ModelProto, expand: Collection[str] = ()) -> onnx.ModelProto:
@@ -41,8 +50,9 @@ def prepare(source: onnx.ModelProto, expand: Collection[str] = ()) -> onnx.Model
         model = _expanded(model, expand)
         _constants_to_initializers(model.graph)
         _drop_initializers_from_inputs(model.graph)
-        return shape_inference.infer_shapes(model, data_prop=True)
-    except (shape_inference.InferenceError, onnx.checker.ValidationError, version_converter.ConvertError) as error:
+        model = shape_inference.infer_shapes(model, data_prop=True)
+        return shape_inference.infer_shapes(model, data_prop=True) if fold_integers(model.graph) else model
+    except FOREIGN as error:
         raise InvalidModel(f"the model could not be read: {_first_line(error)}") from error
 
 
@@ -96,10 +106,19 @@ def _check_meaning(node: onnx.NodeProto, opset: int) -> None:
     except defs.SchemaError:
         reason = f"the operator is newer than opset {OPSET} and has no ONNX function body; export at opset {OPSET}"
         raise UnsupportedOperator(node.op_type, node.name, opset, reason) from None
-    unknown = sorted(attribute.name for attribute in node.attribute if attribute.name not in schema.attributes)
-    if unknown:
-        reason = f"attribute {unknown[0]!r} does not exist at opset {OPSET}; export at opset {OPSET}"
-        raise UnsupportedOperator(node.op_type, node.name, opset, reason)
+    defaults = _defaults(node.op_type, opset)
+    unknown = [attribute for attribute in node.attribute if attribute.name not in schema.attributes]
+    for attribute in unknown:
+        if defaults.get(attribute.name) != attribute.SerializeToString():
+            reason = f"attribute {attribute.name!r} does not exist at opset {OPSET}; export at opset {OPSET}"
+            raise UnsupportedOperator(node.op_type, node.name, opset, reason)
+        node.attribute.remove(attribute)
+
+
+def _defaults(op: str, opset: int) -> dict[str, bytes]:
+    """Serialised attributes as they are where a node does not state them."""
+    attributes = defs.get_schema(op, opset).attributes
+    return {name: a.default_value.SerializeToString() for name, a in attributes.items() if a.default_value.name}
 
 
 def _expanded(model: onnx.ModelProto, operators: Collection[str]) -> onnx.ModelProto:
@@ -107,7 +126,24 @@ def _expanded(model: onnx.ModelProto, operators: Collection[str]) -> onnx.ModelP
     if not wanted:
         return model
     typed = shape_inference.infer_shapes(model)
+    for node in typed.graph.node:
+        if ("", node.op_type) in wanted and node.domain in DOMAINS:
+            _state_defaults(node, opset_of(model))
+    declared = {value.name for value in typed.graph.input}
+    typed.graph.value_info.extend(  # the inliner wants the types of constants stated
+        onnx.helper.make_tensor_value_info(tensor.name, tensor.data_type, tensor.dims)
+        for tensor in typed.graph.initializer
+        if tensor.name not in declared
+    )
     return inliner.inline_selected_functions(typed, wanted, inline_schema_functions=True)
+
+
+def _state_defaults(node: onnx.NodeProto, opset: int) -> None:
+    """The inliner leaves out attributes that a function's body reads and the node does not state."""
+    stated = {attribute.name for attribute in node.attribute}
+    for name, default in _defaults(node.op_type, opset).items():
+        if name not in stated:
+            node.attribute.add().ParseFromString(default)
 
 
 def _constants_to_initializers(graph: onnx.GraphProto) -> None:

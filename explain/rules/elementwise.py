@@ -18,9 +18,16 @@ def identity(emit: Emitter, node: Node, grad: str) -> Gradients:
     return grad
 
 
-@vjp("Cast", "CastLike")
+@vjp("Cast")
 def cast(emit: Emitter, node: Node, grad: str) -> Gradients:
     return emit.cast_like_value(grad, node.inputs[0])
+
+
+@vjp("CastLike")
+def cast_like(emit: Emitter, node: Node, grad: str) -> Gradients:
+    """Only the dtype of the second input is read."""
+    x, like = node.inputs
+    return emit.cast_like_value(grad, x), emit.zeros_like(like)
 
 
 @vjp("Neg")
@@ -251,14 +258,18 @@ def mish(emit: Emitter, node: Node, grad: str) -> Gradients:
     return emit.mul(grad, slope)
 
 
-@vjp("Clip")
+@vjp("Clip", broadcasts="all")
 def clip(emit: Emitter, node: Node, grad: str) -> Gradients:
-    x = node.inputs[0]
-    if node.input(1):
-        grad = _where(emit, emit.greater_or_equal(x, node.inputs[1]), grad)
-    if node.input(2):
-        grad = _where(emit, emit.less_or_equal(x, node.inputs[2]), grad)
-    return grad
+    """min(max(x, low), high): a bound takes the gradient where it is beyond x, x takes it at its bounds."""
+    x, low, high = (node.input(i) for i in range(3))
+    to_low = to_high = None
+    if high:
+        above = emit.greater(emit.max(x, low) if low else x, high)
+        to_high, grad = _where(emit, above, grad), _where(emit, emit.logical_not(above), grad)
+    if low:
+        below = emit.less(x, low)
+        to_low, grad = _where(emit, below, grad), _where(emit, emit.logical_not(below), grad)
+    return (grad, to_low, to_high)[: len(node.inputs)]
 
 
 @vjp("Where", broadcasts="all")

@@ -59,10 +59,19 @@ def gather_elements(emit: Emitter, node: Node, grad: str) -> Gradients:
 
 @vjp("GatherND")
 def gather_nd(emit: Emitter, node: Node, grad: str) -> Gradients:
-    if int(node.attr("batch_dims", 0)):
-        raise node.refuse("attribute 'batch_dims' is not covered; only 0 is")
     data, indices = node.inputs
+    batch = int(node.attr("batch_dims", 0))
+    if batch:
+        indices = emit.concat(*_batch_positions(emit, indices, batch, node.rank(1)), indices, axis=-1)
     return emit.scatter_nd(emit.zeros_like(data), indices, grad, reduction="add")
+
+
+def _batch_positions(emit: Emitter, indices: str, batch: int, rank: int) -> list[str]:
+    """For each of the first `batch` axes of `indices` [b0, b1, ..., k], the positions along it as [b0, b1, ..., 1]."""
+    column = emit.join(emit.dims(indices, 0, -1), 1)
+    positions = (emit.arange(emit.dim(indices, axis)) for axis in range(batch))
+    upright = (emit.reshape(p, [-1 if i == axis else 1 for i in range(rank)]) for axis, p in enumerate(positions))
+    return [emit.expand(p, column) for p in upright]
 
 
 @vjp("ScatterElements")
@@ -99,8 +108,8 @@ def top_k(emit: Emitter, node: Node, grads: list[str | None]) -> Gradients:
     """The gradient of the values returns to where they were; the indices carry none."""
     axis = int(node.attr("axis", -1))
     grad = grads[0] or emit.zeros_like(node.outputs[0])
-    indices = node.outputs[1] or emit.node("TopK", node.inputs, dict(node.attributes), 2)[1]
-    return emit.scatter_elements(emit.zeros_like(node.inputs[0]), indices, grad, axis=axis, reduction="add"), None
+    zeros = emit.zeros_like(node.inputs[0])
+    return emit.scatter_elements(zeros, node.outputs[1], grad, axis=axis, reduction="add"), None
 
 
 @vjp("Trilu")

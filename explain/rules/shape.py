@@ -31,8 +31,11 @@ def concat(emit: Emitter, node: Node, grad: str) -> Gradients:
 
 @vjp("Split", many=True)
 def split(emit: Emitter, node: Node, grads: list[str | None]) -> Gradients:
-    parts = [grad or emit.zeros_like(part) for grad, part in zip(grads, node.outputs, strict=True)]
-    return emit.concat(*parts, axis=int(node.attr("axis", 0)))
+    """A part that was not used gets zeros; one without a name is split off again, to know its size."""
+    whole = all(node.outputs)
+    parts = node.outputs if whole else emit.node("Split", node.inputs, dict(node.attributes), len(grads))
+    filled = [grad or emit.zeros_like(part) for grad, part in zip(grads, parts, strict=True)]
+    return emit.concat(*filled, axis=int(node.attr("axis", 0)))
 
 
 @vjp("Expand", broadcasts="all")

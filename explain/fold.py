@@ -1,0 +1,80 @@
+"""Integers computed from constants and ranks alone (axes above all) become constants, so that shapes can be inferred.
+
+Function bodies compute their axes from the rank of an input, which onnx's inference does not follow. Evaluated by the
+reference implementation, on integers only: no weight and no rounding is touched. Sizes are left to the run: a batch
+axis that a file declares as 1 is many rows in a program.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import onnx
+from onnx import helper, numpy_helper
+from onnx.reference import ReferenceEvaluator
+
+from .graph import OPSET
+
+LARGEST = 1024
+RANKS = frozenset({"Shape", "Size"})
+ARITHMETIC = frozenset(
+    {"Abs", "Add", "Cast", "Concat", "Gather", "Identity", "Max", "Min", "Mul", "Neg", "Range", "Reshape", "Slice"}
+    | {"Squeeze", "Sub", "Unsqueeze"}
+)
+
+
+def fold_integers(graph: onnx.GraphProto) -> bool:
+    """Replace what can be computed now by initializers, in place; says whether anything was."""
+    known = {tensor.name: numpy_helper.to_array(tensor) for tensor in graph.initializer if _is_small_integer(tensor)}
+    vectors = {node.output[0] for node in graph.node if node.op_type == "Shape"}
+    shapes = {value.name: _static_shape(value) for value in graph.value_info if value.name in vectors}
+    outputs = {value.name for value in graph.output}
+    kept = []
+    for node in graph.node:
+        value = None if outputs.intersection(node.output) else _value(node, known, shapes)
+        if value is None:
+            kept.append(node)
+        else:
+            known[node.output[0]] = value
+            graph.initializer.append(numpy_helper.from_array(value, node.output[0]))
+    folded = len(kept) < len(graph.node)
+    del graph.node[:]
+    graph.node.extend(kept)
+    return folded
+
+
+def _value(
+    node: onnx.NodeProto, known: dict[str, np.ndarray], shapes: dict[str, tuple[int, ...] | None]
+) -> np.ndarray | None:
+    if node.domain not in ("", "ai.onnx") or node.op_type not in RANKS | ARITHMETIC:
+        return None
+    feeds: dict[str, np.ndarray] = {}
+    for name in filter(None, node.input):
+        value, shape = known.get(name), shapes.get(name)
+        if value is None and node.op_type in RANKS and shape is not None:
+            value = np.zeros(shape, dtype=np.int64)  # of what Shape gives only the length is known: the rank
+        if value is None:
+            return None
+        feeds[name] = value
+    result = _evaluated(node, feeds)
+    return result if result.dtype.kind == "i" and result.size <= LARGEST else None
+
+
+def _evaluated(node: onnx.NodeProto, feeds: dict[str, np.ndarray]) -> np.ndarray:
+    inputs = [helper.make_empty_tensor_value_info(name) for name in feeds]
+    graph = helper.make_graph([node], "fold", inputs, [helper.make_empty_tensor_value_info(node.output[0])])
+    model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", OPSET)])
+    results: Any = ReferenceEvaluator(model).run(None, feeds)
+    return np.asarray(results[0])
+
+
+def _is_small_integer(tensor: onnx.TensorProto) -> bool:
+    return tensor.data_type in (onnx.TensorProto.INT32, onnx.TensorProto.INT64) and np.prod(tensor.dims) <= LARGEST
+
+
+def _static_shape(value: onnx.ValueInfoProto) -> tuple[int, ...] | None:
+    tensor = value.type.tensor_type
+    if not tensor.HasField("shape") or any(dim.WhichOneof("value") != "dim_value" for dim in tensor.shape.dim):
+        return None
+    return tuple(dim.dim_value for dim in tensor.shape.dim)
