@@ -6,6 +6,7 @@ Every step that had to leave something open says so in a sentence for the person
 
 from __future__ import annotations
 
+import dataclasses
 import hashlib
 import os
 from collections.abc import Mapping
@@ -62,7 +63,7 @@ def import_onnx(
     else:
         draft = _given(Path(manifest), name, data)
         found = find_batch_axes(data, engine)
-        draft, sentences = _agreed(draft, found)
+        draft, found, sentences = _agreed(draft, found, data)
     rows = background_rows(draft, Path(str(background)), *table) if table and background is not None else None
     described = _with_methods(draft, found.model, rows, keep=manifest is not None)
     described = rebuilt(described, lineage={**described.lineage, **_lineage(Path(path), data, found)})
@@ -105,22 +106,24 @@ def _given(path: Path, name: str, data: bytes) -> Manifest:
     return draft
 
 
-def _agreed(draft: Manifest, found: Found) -> tuple[Manifest, list[str]]:
+def _agreed(draft: Manifest, found: Found, data: bytes) -> tuple[Manifest, Found, list[str]]:
     """The manifest as the model was seen to behave: row by row, if its rows turned out to depend on each other."""
     declared = {spec.name: spec.batch_axis for spec in draft.inputs} | {
         spec.name: spec.batch_axis for spec in draft.outputs
     }
     if draft.batching.mode == "row":
-        return draft, []
+        told = draft.batching.reason or "the manifest says so"
+        return draft, dataclasses.replace(found, model=data, relaxed=False, reason=told), []
     if found.reason is not None:
-        return rebuilt(draft, batching=_batching(found)), ["The manifest says that rows can be joined; they cannot."]
+        said = ["The manifest says that rows can be joined; they cannot."]
+        return rebuilt(draft, batching=_batching(found)), found, said
     wrong = [name for name, axis in declared.items() if found.axes.get(name) != axis]
     if wrong:
         raise InvalidImport(
             f"manifest: the batch axis of {wrong[0]!r} is said to be {declared[wrong[0]]}, "
             f"by running the model it is {found.axes.get(wrong[0])}"
         )
-    return draft, []
+    return draft, found, []
 
 
 def _batching(found: Found) -> Batching:

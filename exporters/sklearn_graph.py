@@ -76,7 +76,8 @@ def with_outputs(model: onnx.ModelProto, wanted: Mapping[str, str]) -> onnx.Mode
 
 
 def _renamed(node: onnx.NodeProto, names: Mapping[str, str]) -> onnx.NodeProto:
-    copy = onnx.NodeProto.FromString(node.SerializeToString())
+    copy = onnx.NodeProto()
+    copy.CopyFrom(node)
     for tensors in (copy.input, copy.output):
         for place, name in enumerate(tensors):
             tensors[place] = names.get(name, name)
@@ -84,11 +85,9 @@ def _renamed(node: onnx.NodeProto, names: Mapping[str, str]) -> onnx.NodeProto:
 
 
 def _split(source: str, parts: list[str]) -> onnx.NodeProto:
-    name = f"{source}.columns"
-    node: onnx.NodeProto = helper.make_node("Identity", [source], parts, name=name)
-    if len(parts) > 1:
-        node = helper.make_node("Split", [source], parts, axis=1, num_outputs=len(parts), name=name)
-    return node
+    split: dict[str, Any] = {"axis": 1, "num_outputs": len(parts)} if len(parts) > 1 else {}
+    operator = "Split" if split else "Identity"
+    return helper.make_node(operator, [source], parts, name=f"{source}.columns", **split)
 
 
 def _table(name: str, values: Sequence[Any]) -> onnx.TensorProto:
