@@ -14,10 +14,12 @@ from .from_torch import export_torch
 from .importing import import_onnx
 from .parity import Figure, parity
 from .registering import register
+from .running import Engine, open_engine
 
 __all__ = [
     "Column",
     "Converted",
+    "Engine",
     "Evidence",
     "ExportError",
     "Exported",
@@ -31,6 +33,7 @@ __all__ = [
     "export_sklearn",
     "export_torch",
     "import_onnx",
+    "open_engine",
     "output_spec",
     "parity",
     "register",

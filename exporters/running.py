@@ -8,13 +8,20 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from engine import StoredModel
+from engine import Engine, InProcessEngine, StoredModel
 from model_store import InputSpec, Manifest, OutputSpec, from_model_layout, to_model_layout
 
 from .exported import Array
 
 if TYPE_CHECKING:
-    from engine import Artifact, Engine
+    from engine import Artifact
+
+CHECK_BATCH = 256
+
+
+def open_engine() -> Engine:
+    """An engine of this process for checks alone, where no server has one to lend; the caller closes it."""
+    return InProcessEngine(max_batch=CHECK_BATCH)
 
 
 def batch_axes(inputs: Sequence[InputSpec], outputs: Sequence[OutputSpec]) -> dict[str, int | None]:

@@ -14,13 +14,12 @@ from .recipes import RECIPES, recipe_named
 from .trained import TrainedModel, train
 
 if TYPE_CHECKING:
-    from engine import Engine
     from model_store import ModelVersion, Store
 
 PARITY_ROWS = 64
 
 
-def export(trained: TrainedModel, engine: Engine) -> exporters.Exported:
+def export(trained: TrainedModel, engine: exporters.Engine) -> exporters.Exported:
     """The certified export of a trained model. Raises exporters' ExportError, ParityFailed above all."""
     recipe = trained.recipe
     output = "probabilities" if recipe.task == "classification" else "value"
@@ -70,7 +69,7 @@ def prepare_examples(
     names: Iterable[str] | None = None,
     *,
     data: str | os.PathLike[str] | None = None,
-    engine: Engine | None = None,
+    engine: exporters.Engine | None = None,
     epochs: int | None = None,
     seed: int = 0,
     progress: bool = True,
@@ -88,7 +87,7 @@ def prepare_examples(
     missing = [recipe_named(name) for name in wanted if not _known(store, name)]
     if not missing:
         return []
-    runner = engine or _own_engine()
+    runner = engine or exporters.open_engine()
     made = []
     try:
         for recipe in missing:
@@ -122,9 +121,3 @@ def _known(store: Store, name: str) -> bool:
     except NotFound:
         return False
     return True
-
-
-def _own_engine() -> Engine:
-    from engine import InProcessEngine
-
-    return InProcessEngine(max_batch=256)
