@@ -34,4 +34,5 @@ def repeat_items(emit: Emitter, value: str, count: str) -> str:
     """[N, ...] as [N * count, ...], each item `count` times in a row."""
     rest = emit.dims(value, 1)
     wide = emit.expand(emit.unsqueeze(value, [1]), emit.join(emit.dim(value, 0), count, rest))
-    return emit.reshape(wide, emit.join(emit.mul(emit.dim(value, 0), count), rest))
+    # A target of an output [N] has no indices (D = 0): without allowzero a 0 would mean "as it is".
+    return emit.reshape(wide, emit.join(emit.mul(emit.dim(value, 0), count), rest), allowzero=1)
