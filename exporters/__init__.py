@@ -5,6 +5,8 @@ manifest says all that serving and explaining need, real rows from client bytes 
 source does, and only then does a version appear in the store.
 """
 
+from engine import Engine
+
 from .certificate import certify
 from .describing import describe, output_spec
 from .errors import ExportError, InvalidExport, InvalidImport, ParityFailed, UnsupportedModel
@@ -14,7 +16,7 @@ from .from_torch import export_torch
 from .importing import import_onnx
 from .parity import Figure, parity
 from .registering import register
-from .running import Engine, open_engine
+from .running import open_engine
 
 __all__ = [
     "Column",
