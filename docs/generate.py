@@ -1,12 +1,16 @@
-"""Write the pages of docs/ that are tables of what the code says: settings, methods, the record of a decision.
+"""Write the pages of docs/ that are tables of what the code says: settings, methods, commands, operators, the record.
 
 `make docs` writes them; `tests/test_docs.py` compares them with what would be written.
 """
 
+import importlib
+import inspect
 import json
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
+
+import click
 
 import audit
 import explain
@@ -27,6 +31,24 @@ as raw little-endian bytes, and the entry holds the SHA-256 of each. `GET /v1/de
 returns entry and content; a record that does not match its digests is refused, naming what differs.
 The JSON Schema is `audit/schema/decision-1.json`; no entry that leaves it is stored.
 """
+COMMANDS_PAGE = """# Commands
+
+Everything an operator or an engineer does with Glasshouse without writing code. `glasshouse --help` and
+`glasshouse COMMAND --help` say the same. Settings come from the file named by `--config`, from the environment and from
+flags, as [configuration](configuration.md) says.
+
+A command that ends well exits with 0; every other end is one line on standard error and one of these codes.
+
+"""
+OPERATORS_PAGE = """# Operators
+
+What the compiler can differentiate: ONNX operators at opset 18, to which every model is brought first. A derivative is
+itself made of ONNX operators. Operators that carry no gradient may stand anywhere; a value that reaches the output only
+through them has gradient zero. An operator that is not in this table stands in the way of the methods that need a
+gradient, and `glasshouse coverage` names it; methods on coalitions (SHAP) need none and work with any operator. A rule
+may refuse a form of its operator, naming the attribute.
+
+"""
 
 
 def pages() -> dict[str, str]:
@@ -34,8 +56,59 @@ def pages() -> dict[str, str]:
     return {
         "configuration.md": server.configuration_page(),
         "methods.md": METHODS_PAGE + "".join(_method(method) for method in explain.METHODS.values()),
+        "commands.md": COMMANDS_PAGE + _commands(inside("cli.entry", "front")),
+        "operators.md": OPERATORS_PAGE + _operators(inside("explain.registry", "REGISTRY")),
         "decision-record.md": RECORD_PAGE + "\n" + _table(("field", "type", "what"), record_rows(audit.entry_schema())),
     }
+
+
+def inside(module: str, name: str) -> Any:
+    """What is no part of its room's door, because nothing but the page about it reads it from outside."""
+    return getattr(importlib.import_module(module), name)
+
+
+def _operators(registry: Any) -> str:
+    rows = []
+    for (domain, operator), entry in registry.rules.items():
+        words = (inspect.getdoc(entry.rule) or "").split("\n\n")[0].replace("\n", " ")
+        rows.append((_operator(domain, operator), _module(entry.rule), words or "rule"))
+    rows += [(_operator(*key), "", "no gradient (stop)") for key in registry.stops]
+    head = f"{len(registry.rules)} operators have a derivative, {len(registry.stops)} carry none.\n\n"
+    return head + _table(("operator", "rules/", "gradient"), sorted(rows, key=lambda row: row[0].lower()))
+
+
+def _operator(domain: str, name: str) -> str:
+    return f"`{name}`" if not domain else f"`{domain}::{name}`"
+
+
+def _module(rule: Any) -> str:
+    return f"`{inspect.unwrap(rule).__module__.rpartition('.')[2]}.py`"
+
+
+def _commands(front: click.Group) -> str:
+    ends = [part.strip().partition(" ") for part in (front.epilog or "").removeprefix("Exit codes:").split(",")]
+    codes = _table(("exit code", "means"), [(code, meaning.rstrip(".")) for code, _, meaning in ends])
+    context = click.Context(front, info_name="glasshouse", terminal_width=1000)
+    found = (front.get_command(context, name) for name in front.list_commands(context))
+    return codes + "".join(_command(command, context, "##") for command in found if command is not None)
+
+
+def _command(command: click.Command, parent: click.Context, level: str) -> str:
+    context = click.Context(command, info_name=command.name, parent=parent, terminal_width=1000)
+    usage = command.get_usage(context).removeprefix("Usage: ")
+    page = f"\n{level} `{context.command_path}`\n\n    {usage}\n\n{inspect.cleandoc(command.help or '')}\n"
+    if isinstance(command, click.Group):
+        return page + "".join(_command(command.commands[name], context, level + "#") for name in command.commands)
+    options = [_option(option) for option in command.params if isinstance(option, click.Option)]
+    return page + ("\n" + _table(("option", "default", "what"), options) if options else "")
+
+
+def _option(option: click.Option) -> tuple[str, str, str]:
+    takes = "" if option.is_flag else f" {option.metavar or option.type.name.upper()}"
+    spelled = ", ".join(f"`{flag}{takes}`" for flag in option.opts)
+    default = "required" if option.required else json.dumps(option.default) if option.show_default else ""
+    variable = f" Environment: `{option.envvar}`." if option.envvar else ""
+    return spelled, default, (option.help or "") + variable
 
 
 def _method(method: Any) -> str:

@@ -137,7 +137,7 @@ class Running:
         self.database = folder / "decisions.sqlite"
         self.log_path = folder / "log.txt"
         self.log_file = self.log_path.open("wb")
-        settings = ["--store", store, "--database", self.database, "--port", str(self.port), "--threads", "1"]
+        settings = ["--store", str(store), "--database", str(self.database), "--port", str(self.port), "--threads", "1"]
         self.process = subprocess.Popen(
             command("serve", *settings, *flags),
             cwd=ROOT,

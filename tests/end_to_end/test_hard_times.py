@@ -21,7 +21,7 @@ import pytest
 import requests
 
 from audit import AuditLog, open_database
-from model_store import Store
+from model_store import Role, Store
 
 EXPLAIN = "/v1/models/tumour:explain"
 
@@ -45,7 +45,7 @@ def flip_one_bit(path: Path) -> None:
     path.write_bytes(content)
 
 
-def blob_of(store: Path, name: str, role: str = "model") -> Path:
+def blob_of(store: Path, name: str, role: Role = "model") -> Path:
     digest = Store(store, create=False).resolve(name).manifest.files[role].digest
     (found,) = (path for path in (store / "blobs").rglob("*") if path.is_file() and path.name.endswith(digest[2:]))
     return found
