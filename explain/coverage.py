@@ -8,8 +8,7 @@ from typing import Any
 
 from .backward import differentiable_path
 from .compiler import compile as compile_program
-from .errors import ExplainError, MethodUnavailable, UnsupportedOperator
-from .graph import Node
+from .errors import ExplainError, InvalidModel, MethodUnavailable, UnsupportedOperator
 from .methods import METHODS
 from .model import Explained, Model, ModelLike
 from .programs.activation_map import spatial_layer
@@ -87,16 +86,12 @@ def _operators(model: Model, explained: Explained) -> tuple[dict[str, int], tupl
             continue
         if not any(name in path for name in node.outputs):
             continue
-        if REGISTRY.knows(node):
+        try:
+            REGISTRY.find(node)
             counts[node.op] += 1
-        else:
-            blocking.append(_blocker(node, model.opset))
+        except UnsupportedOperator as error:
+            blocking.append(Blocker(error.op, error.node, model.opset, error.reason))
     return dict(counts), tuple(blocking)
-
-
-def _blocker(node: Node, opset: int) -> Blocker:
-    error = node.refuse("no gradient rule")
-    return Blocker(error.op, error.node, opset, error.reason)
 
 
 def _refusals(model: Model, explained: Explained) -> tuple[Blocker, ...]:
@@ -105,7 +100,7 @@ def _refusals(model: Model, explained: Explained) -> tuple[Blocker, ...]:
         compile_program(model, "path_gradient", output=explained.output, space=explained.space)
     except UnsupportedOperator as error:
         return (Blocker(error.op, error.node, model.opset, error.reason),)
-    except MethodUnavailable as error:
+    except (InvalidModel, MethodUnavailable) as error:
         return (Blocker("", "", model.opset, str(error)),)
     return ()
 

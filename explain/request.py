@@ -130,7 +130,7 @@ def check_reference(model: Model, inputs: Arrays, role: str, value: Any, *, per_
     unknown = sorted(set(given) - set(inputs))
     if unknown:
         raise InvalidParameter(f"{role}: input {unknown[0]!r} is unknown; expected {', '.join(inputs)}")
-    if len(inputs) > 1 and (isinstance(value, (list, tuple)) or getattr(value, "ndim", 0)):
+    if len(inputs) > 1 and isinstance(value, (list, tuple, np.ndarray)):
         raise InvalidParameter(f"{role}: the model has inputs {', '.join(inputs)}; give one array for each, by name")
     found: Arrays = {}
     for name, array in inputs.items():
