@@ -251,7 +251,8 @@ def test_the_curl_lines_of_the_readme_work(client: FlaskClient) -> None:
 
 
 def test_a_curl_line_that_does_not_work_is_seen(client: FlaskClient) -> None:
-    (words,) = curls("    curl -sS http://127.0.0.1:8000/v1/models/none:predict \\\n      -d '{"instances":\n[[1]]}'\nno curl\n")
+    data = "-d '{\"instances\":\n[[1]]}'"
+    (words,) = curls(f"    curl -sS http://127.0.0.1:8000/v1/models/none:predict \\\n      {data}\nno curl\n")
     assert play(client, words).status_code == 404
     with pytest.raises(AssertionError, match="unknown to this test: --fast"):
         play(client, ["curl", "--fast"])
