@@ -10,7 +10,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 
 from .emit import Emitter
-from .graph import Graph, Node, Shape
+from .graph import FLOATS, Graph, Node, Shape, reads
 from .registry import REGISTRY, Broadcasts, Gradients, Registry
 
 
@@ -30,7 +30,7 @@ def backward(
     adjoints: dict[str, list[str]] = {name: [grad] for name, grad in cotangents.items()}
     for node in reversed(graph.nodes):
         grads = [_total(emit, adjoints.get(name, [])) for name in node.outputs]
-        if all(grad is None for grad in grads) or not any(name in path for name in node.inputs):
+        if all(grad is None for grad in grads) or not any(name in path for name in reads(node.proto)):
             continue
         if not registry.carries(node):
             continue
@@ -49,23 +49,27 @@ def backward(
 def differentiable_path(
     graph: Graph, wrt: Sequence[str], outputs: Mapping[str, str] | Sequence[str], registry: Registry = REGISTRY
 ) -> set[str]:
-    """Floating-point values through which a change of `wrt` reaches `outputs` with a gradient."""
+    """Floating-point values through which a change of `wrt` reaches `outputs` with a gradient.
 
-    def through(node: Node) -> bool:
-        return registry.carries(node) and any(name in forward for name in node.inputs)
+    Integers carry none, unless an operator without a rule made them: what a quantised value or a sequence means for
+    the gradient is not known, so that operator stands in the way and is refused by name.
+    """
+
+    def carried(node: Node, name: str) -> bool:
+        return bool(name) and (graph.type(name).dtype in _CARRIERS or not registry.knows(node))
 
     forward = set(wrt)
     for node in graph.nodes:
-        if through(node):
-            forward.update(name for name in node.outputs if name and graph.type(name).dtype in _CARRIERS)
+        if registry.carries(node) and any(name in forward for name in reads(node.proto)):
+            forward.update(name for name in node.outputs if carried(node, name))
     path = forward & set(outputs)
     for node in reversed(graph.nodes):
         if any(name in path for name in node.outputs) and registry.carries(node):
-            path.update(name for name in node.inputs if name in forward)
+            path.update(name for name in reads(node.proto) if name in forward)
     return path
 
 
-_CARRIERS = frozenset({"float32", "float64", "float16", "bfloat16", "unknown"})
+_CARRIERS = FLOATS | {"unknown"}
 
 
 def _results(node: Node, results: Gradients) -> tuple[str | None, ...]:

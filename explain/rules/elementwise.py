@@ -65,11 +65,12 @@ def div(emit: Emitter, node: Node, grad: str) -> Gradients:
 
 @vjp("Pow", broadcasts="all")
 def power(emit: Emitter, node: Node, grad: str) -> Gradients:
-    """d(x^p) = p x^(p-1) dx + x^p log(x) dp, with log(x) taken as 0 where x <= 0."""
+    """d(x^p) = p x^(p-1) dx + x^p log(x) dp, with log(x) taken as 0 where x <= 0, and p x^(p-1) as 0 where p is 0."""
     x, p = node.inputs
-    exponent = emit.cast_like_value(p, x)
+    exponent, known = emit.cast_like_value(p, x), node.constant(1)
     one = np.array(1, dtype=emit.dtype(x))
-    dx = emit.mul(grad, emit.mul(exponent, emit.pow(x, emit.sub(exponent, one))))
+    base = x if known is not None and known.all() else emit.where(emit.equal(exponent, 0.0), one, x)
+    dx = emit.mul(grad, emit.mul(exponent, emit.pow(base, emit.sub(exponent, one))))
     positive = emit.greater(x, 0.0)
     logarithm = emit.where(positive, emit.log(emit.where(positive, x, one)), np.zeros_like(one))
     return dx, emit.cast_like_value(emit.mul(grad, emit.mul(node.outputs[0], logarithm)), p)

@@ -151,6 +151,45 @@ def test_integers_and_steps_are_no_path() -> None:
     assert differentiable_path(graph, ["x"], ["y"]) == set()
 
 
+def test_an_integer_of_unknown_meaning_stands_in_the_way() -> None:
+    nodes = [
+        node("QuantizeLinear", "x scale zero", "q"),
+        node("DequantizeLinear", "q scale zero", "d"),
+        node("Add", "x d", "y"),
+    ]
+    constants = {"scale": np.float32(0.1), "zero": np.int8(0)}
+    proto = model(nodes, {"x": ["N", 4]}, {"y": ["N", 4]}, constants)
+    with pytest.raises(explain.UnsupportedOperator, match="no gradient rule for DequantizeLinear"):
+        explain.compile(proto, "vjp")
+
+
+def test_a_sequence_stands_in_the_way() -> None:
+    nodes = [
+        node("SplitToSequence", "x", "s", axis=1),
+        node("ConcatFromSequence", "s", "c", axis=1),
+        node("Add", "x c", "y"),
+    ]
+    proto = model(nodes, {"x": ["N", 4]}, {"y": ["N", 4]})
+    with pytest.raises(explain.UnsupportedOperator, match="no gradient rule for ConcatFromSequence"):
+        explain.compile(proto, "vjp")
+
+
+def branch(op: str) -> onnx.GraphProto:
+    """The body of an If that reads x of the graph around it."""
+    out = helper.make_tensor_value_info("branch", TensorProto.FLOAT, ["N", 4])
+    return helper.make_graph([node(op, "x", "branch")], op, [], [out])
+
+
+@pytest.mark.parametrize("sure", [True, False])
+def test_what_a_body_reads_from_outside_is_on_the_path(sure: bool) -> None:
+
+    nodes = [node("If", "c", "i", then_branch=branch("Exp"), else_branch=branch("Neg"), name="fork")]
+    nodes += [node("Add", "x i", "y")] if sure else [node("Identity", "i", "y")]
+    proto = model(nodes, {"x": ["N", 4], "c": (TensorProto.BOOL, [])}, {"y": ["N", 4]})
+    with pytest.raises(explain.UnsupportedOperator, match=r"If \(node 'fork', opset 18\): no gradient rule for If"):
+        explain.compile(explain.Model(proto, batch_axes={"c": None}), "vjp")
+
+
 BROADCASTS = [
     (["N", 4], [4]),
     ([4], ["N", 4]),

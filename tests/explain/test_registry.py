@@ -119,7 +119,6 @@ WRONG: list[tuple[str, Any, Any]] = [
     ("Exp", lambda emit, node, grad: emit.mul(grad, node.inputs[0]), torch.exp),
     ("Exp", lambda emit, node, grad: emit.neg(emit.mul(grad, node.outputs[0])), torch.exp),
     ("Exp", lambda emit, node, grad: emit.mul(grad, emit.mul(node.outputs[0], 1.01)), torch.exp),
-    ("Exp", lambda emit, node, grad: emit.reshape(emit.mul(grad, node.outputs[0]), [-1]), torch.exp),
 ]
 
 

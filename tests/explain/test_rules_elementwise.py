@@ -128,6 +128,8 @@ SELECTION = [
     case("Pow", X, Const(3.0), judge=lambda x, _: x**3, label="cube"),
     case("Pow", X, Const(np.array(2)), judge=lambda x, _: x**2, label="integer-exponent"),
     case("Pow", X, Const(np.array([1, 2, 3, 4])), judge=torch.pow, label="integer-exponents"),
+    case("Pow", np.array([0.0, 0.5, -1.0]), Const(np.zeros(3)), judge=torch.pow, label="to-the-zeroth"),
+    case("Pow", np.array([0.0, 0.5, -1.0]), Const(np.array([1.0, 2.0, 3.0])), judge=torch.pow, label="at-zero"),
     case("Mod", POSITIVE, Const(0.75), judge=lambda x, _: x % 0.75, fmod=1),
     case("Mod", POSITIVE, Const(np.linspace(0.5, 1, 5)), judge=torch.fmod, fmod=1, label="row-of-divisors"),
     case("Mod", numbers(5, low=0.1, high=0.9), Const(np.ones((2, 1))), judge=torch.fmod, fmod=1, label="broadcast"),
