@@ -24,6 +24,12 @@ def _along(request: Request, program: Any, baseline: Arrays) -> Arrays:
     return {name: np.broadcast_to(rows, request.inputs[name].shape)[:, None] for name, rows in walked.items()}
 
 
+def _walked(request: Request, values: Arrays) -> Arrays:
+    """Attributions of every input that could have one: 0 for numbers no gradient comes from."""
+    rest = {name: np.zeros(x.shape) for name, x in request.inputs.items() if x.dtype.kind == "f" and name not in values}
+    return values | rest
+
+
 def _saliency(request: Request) -> PathPlan:
     """One gradient, at x: the end of a path of no length. A token or category has the norm of its encoding's."""
 
@@ -35,7 +41,7 @@ def _saliency(request: Request) -> PathPlan:
             extra = tuple(range(array.ndim, values[name].ndim)) if name in values else ()
             if extra:
                 values[name] = np.sqrt((values[name] ** 2).sum(axis=extra))
-        return Outcome(values, along[:, -1])
+        return Outcome(_walked(request, values), along[:, -1])
 
     program = _program(request)
     for name in request.inputs:
@@ -49,7 +55,7 @@ def _input_x_gradient(request: Request) -> PathPlan:
     """The gradient at x times x (minus a baseline, if one is given): the end of the path from it."""
 
     def reduce(totals: Arrays, along: np.ndarray) -> Outcome:
-        return Outcome({name: total[:, 0] for name, total in totals.items()}, along[:, -1])
+        return Outcome(_walked(request, {name: total[:, 0] for name, total in totals.items()}), along[:, -1])
 
     program = _program(request)
     baseline = request.baseline
@@ -81,7 +87,7 @@ def _integrated_gradients(request: Request) -> PathPlan:
 
     def reduce(totals: Arrays, along: np.ndarray) -> Outcome:
         values = {name: total[:, 0] for name, total in totals.items()}
-        return Outcome(values, along[:, -1], along[:, 0], complete=True)
+        return Outcome(_walked(request, values), along[:, -1], along[:, 0], complete=True)
 
     return PathPlan(request, program, alphas, columns, baselines, "attribution", reduce)
 
