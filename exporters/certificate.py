@@ -68,13 +68,14 @@ def certify(
 
 
 def _without_failed(exported: Exported, methods: Mapping[str, Mapping[str, Any]]) -> Exported:
-    """A method that an independent judge contradicts is not offered."""
+    """A method that an independent judge contradicts, or that refuses a real row, is not offered."""
     judged = {name: report["judge"] for name, report in methods.items() if isinstance(report["judge"], Mapping)}
     failed = {
         name: f"it failed its check: {found['what']} {found['worst']:.3g} on row {found['row']}"
         for name, found in judged.items()
         if not found["passed"]
     }
+    failed |= {name: str(report["refused"]) for name, report in methods.items() if "refused" in report}
     if not failed:
         return exported
     return exported.but(manifest=refusing(exported.manifest, failed))

@@ -38,14 +38,22 @@ def gradients(case: Case, judge: TorchJudge | None) -> dict[str, Any]:
 
 
 def examined(case: Case, method: str, judge: TorchJudge | None) -> dict[str, Any]:
-    """What could be measured of one method: its completeness, and its distance from a judge."""
+    """What could be measured of one method: that it answers, its completeness, and its distance from a judge.
+
+    A method that refuses a real row says why under ``refused``.
+    """
     report: dict[str, Any] = {"completeness": NOT_JUDGED, "judge": NOT_JUDGED}
     if "baseline" in explain.METHODS[method].needs and case.baseline is None:
         return report
-    if method in COMPLETENESS:
-        report["completeness"] = _completeness(case, method)
-    if judge is not None and all(array.dtype.kind == "f" for array in case.inputs.values()):
-        report["judge"] = _by_judge(case, method, judge)
+    try:
+        if method in COMPLETENESS:
+            report["completeness"] = _completeness(case, method)
+        else:
+            case.first(1).explained(method)
+        if judge is not None and all(array.dtype.kind == "f" for array in case.inputs.values()):
+            report["judge"] = _by_judge(case, method, judge)
+    except explain.ExplainError as error:
+        report["refused"] = str(error)
     return report
 
 

@@ -69,6 +69,20 @@ def test_a_method_that_its_judge_contradicts_is_not_offered(exported, evidence, 
     assert told.method == "exact_shap"
 
 
+def test_a_method_that_refuses_a_real_row_is_not_offered(exported, evidence, engine, small, monkeypatch):
+    def attribute(*arguments, method, **options):
+        if method == "saliency" and options.get("absolute") is None:
+            raise explain.InvalidParameter("saliency: not today")
+        return original(*arguments, method=method, **options)
+
+    original = explain.attribute
+    monkeypatch.setattr(explain, "attribute", attribute)
+    certified = exporters.certify(exported, evidence, engine, network=small.network)
+    assert "saliency" not in certified.manifest.explanation.methods
+    assert certified.manifest.explanation.refused["saliency"] == "saliency: not today"
+    assert certified.certificate["methods"]["saliency"]["refused"] == "saliency: not today"
+
+
 def test_an_unfaithful_model_gets_no_certificate(exported, evidence, engine):
     wrong = exporters.Evidence(evidence.rows, evidence.instances, {"probabilities": np.full((20, 2), 0.5)})
     with pytest.raises(exporters.ParityFailed):

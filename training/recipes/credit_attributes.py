@@ -83,7 +83,7 @@ ATTRIBUTES = (
             "A75": "employed ≥ 7 years",
         },
     ),
-    Attribute("installment_rate", "installment as a share of disposable income (class 1 to 4)"),
+    Attribute("installment_rate", "installment burden (class 1 to 4)"),
     Attribute(
         "status_and_sex",
         "personal status and sex",
@@ -100,7 +100,7 @@ ATTRIBUTES = (
         "other debtors or guarantors",
         levels={"A101": "no other debtor", "A102": "co-applicant", "A103": "guarantor"},
     ),
-    Attribute("residence", "time at the present residence (class 1 to 4)"),
+    Attribute("residence", "time at this residence (class 1 to 4)"),
     Attribute(
         "property",
         "most valuable property",
@@ -122,7 +122,7 @@ ATTRIBUTES = (
         "housing",
         levels={"A151": "rents", "A152": "owns the home", "A153": "lives for free"},
     ),
-    Attribute("existing_credits", "existing credits at this bank", "credits"),
+    Attribute("existing_credits", "existing credits at this bank"),
     Attribute(
         "job",
         "job",
