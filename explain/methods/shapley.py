@@ -59,20 +59,21 @@ def kernel_matrix(masks: np.ndarray, weights: np.ndarray) -> np.ndarray:
     It applies to the worths of the empty coalition, the K coalitions `masks` [K, G], and the full one; the constraint
     that attributions sum to f(all) - f(none) is met exactly by eliminating the last player.
     """
-    count, players = masks.shape
-    empty, full = np.zeros(count + 2), np.zeros(count + 2)
-    empty[0] = full[-1] = 1.0
-    total = full - empty
+    players = masks.shape[1]
     if players == 1:
-        return total[None]
-    last = masks[:, -1:]
-    x = masks[:, :-1] - last
-    rise = np.eye(count + 2)[1:-1] - empty[None] - last * total[None]
-    normal = x.T @ (weights[:, None] * x)
+        return np.array([[-1.0, *np.zeros(len(masks)), 1.0]])
+    last = masks[:, -1]
+    x = masks[:, :-1] - last[:, None]
+    scaled = (x * weights[:, None]).T
+    normal = scaled @ x
     if np.linalg.matrix_rank(normal) < players - 1:
         raise InvalidParameter(f"the coalitions do not tell all {players} players apart; take more, or other ones")
-    head = np.linalg.solve(normal, x.T @ (weights[:, None] * rise))
-    return np.vstack([head, total[None] - head.sum(axis=0, keepdims=True)])
+    # What the coalition's worth exceeds f(none) + last (f(all) - f(none)) by is regressed on x.
+    inner = np.linalg.solve(normal, scaled)
+    head = np.column_stack([-inner @ (1 - last), inner, -inner @ last])
+    tail = -head.sum(axis=0)
+    tail[0], tail[-1] = tail[0] - 1, tail[-1] + 1
+    return np.vstack([head, tail])
 
 
 def _kernel_errors(coalitions: Coalitions, f: np.ndarray, phi: np.ndarray) -> np.ndarray:

@@ -10,6 +10,7 @@ import pytest
 
 import explain
 from explain import plans
+from explain.methods.gradients import gauss_legendre
 from tests.explain.graphs import (
     MLP_WEIGHTS,
     Nodes,
@@ -193,6 +194,15 @@ def test_a_contrast_is_the_difference_of_its_classes() -> None:
         each = [attribute(model, {"x": X}, method, target=c, **reference(method)).values["x"] for c in (2, 0)]
         both = attribute(model, {"x": X}, method, target={"class": 2, "versus": 0}, **reference(method))
         assert explain.attribution_error(both.values["x"], each[0] - each[1]) <= 2e-6
+
+
+def test_gauss_legendre_points_are_those_of_numpy_and_quick_for_thousands() -> None:
+    for count in (*range(1, 12), 50, 301):
+        for mine, other in zip(gauss_legendre(count), np.polynomial.legendre.leggauss(count), strict=True):
+            np.testing.assert_allclose(mine, other, atol=2e-14)
+    points, weights = gauss_legendre(4096)
+    assert weights.sum() == pytest.approx(2, abs=1e-12)
+    assert (weights * points**100).sum() == pytest.approx(2 / 101, abs=1e-12)
 
 
 def test_steps_of_the_midpoint_rule() -> None:
