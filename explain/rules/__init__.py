@@ -5,6 +5,18 @@ kinks follow PyTorch: Relu'(0) = 0, a clamp passes the gradient at its bounds, m
 reductions and give it to the first in pooling.
 """
 
-from . import conv, elementwise, indexing, linear, normalize, pool, reduce, resize, shape, stop
+from . import activations, conv, elementwise, indexing, linear, normalize, pool, reduce, resize, shape, stop
 
-__all__ = ["conv", "elementwise", "indexing", "linear", "normalize", "pool", "reduce", "resize", "shape", "stop"]
+__all__ = [
+    "activations",
+    "conv",
+    "elementwise",
+    "indexing",
+    "linear",
+    "normalize",
+    "pool",
+    "reduce",
+    "resize",
+    "shape",
+    "stop",
+]

@@ -1,4 +1,4 @@
-"""Elementwise operators: activations, arithmetic, selection."""
+"""Elementwise operators: arithmetic, functions of one variable, selection."""
 
 import math
 
@@ -136,12 +136,12 @@ def cosh(emit: Emitter, node: Node, grad: str) -> Gradients:
 
 @vjp("Asin")
 def asin(emit: Emitter, node: Node, grad: str) -> Gradients:
-    return emit.div(grad, emit.sqrt(_one_minus_square(emit, node.inputs[0])))
+    return emit.div(grad, emit.sqrt(one_minus_square(emit, node.inputs[0])))
 
 
 @vjp("Acos")
 def acos(emit: Emitter, node: Node, grad: str) -> Gradients:
-    return emit.neg(emit.div(grad, emit.sqrt(_one_minus_square(emit, node.inputs[0]))))
+    return emit.neg(emit.div(grad, emit.sqrt(one_minus_square(emit, node.inputs[0]))))
 
 
 @vjp("Atan")
@@ -152,7 +152,7 @@ def atan(emit: Emitter, node: Node, grad: str) -> Gradients:
 
 @vjp("Atanh")
 def atanh(emit: Emitter, node: Node, grad: str) -> Gradients:
-    return emit.div(grad, _one_minus_square(emit, node.inputs[0]))
+    return emit.div(grad, one_minus_square(emit, node.inputs[0]))
 
 
 @vjp("Asinh")
@@ -167,98 +167,6 @@ def acosh(emit: Emitter, node: Node, grad: str) -> Gradients:
     return emit.div(grad, emit.sqrt(emit.sub(emit.mul(x, x), 1.0)))
 
 
-@vjp("Tanh")
-def tanh(emit: Emitter, node: Node, grad: str) -> Gradients:
-    return emit.mul(grad, _one_minus_square(emit, node.outputs[0]))
-
-
-@vjp("Sigmoid")
-def sigmoid(emit: Emitter, node: Node, grad: str) -> Gradients:
-    y = node.outputs[0]
-    return emit.mul(grad, emit.sub(y, emit.mul(y, y)))
-
-
-@vjp("Relu")
-def relu(emit: Emitter, node: Node, grad: str) -> Gradients:
-    """The mask is taken from the output, so that a runtime may keep Conv+Relu fused."""
-    return _where(emit, emit.greater(node.outputs[0], 0.0), grad)
-
-
-@vjp("LeakyRelu")
-def leaky_relu(emit: Emitter, node: Node, grad: str) -> Gradients:
-    alpha = float(node.attr("alpha", 0.01))
-    return emit.where(emit.greater(node.inputs[0], 0.0), grad, emit.mul(grad, alpha))
-
-
-@vjp("PRelu", broadcasts="all")
-def prelu(emit: Emitter, node: Node, grad: str) -> Gradients:
-    x, slope = node.inputs
-    positive = emit.greater(x, 0.0)
-    zero = emit.sub(grad, grad)
-    return emit.where(positive, grad, emit.mul(grad, slope)), emit.where(positive, zero, emit.mul(grad, x))
-
-
-@vjp("Elu")
-def elu(emit: Emitter, node: Node, grad: str) -> Gradients:
-    alpha = float(node.attr("alpha", 1.0))
-    return emit.where(emit.greater(node.inputs[0], 0.0), grad, emit.mul(grad, emit.add(node.outputs[0], alpha)))
-
-
-@vjp("Selu")
-def selu(emit: Emitter, node: Node, grad: str) -> Gradients:
-    alpha = float(node.attr("alpha", 1.6732631921768188))
-    gamma = float(node.attr("gamma", 1.0507010221481323))
-    negative = emit.mul(grad, emit.add(node.outputs[0], alpha * gamma))
-    return emit.where(emit.greater(node.inputs[0], 0.0), emit.mul(grad, gamma), negative)
-
-
-@vjp("Celu")
-def celu(emit: Emitter, node: Node, grad: str) -> Gradients:
-    alpha = float(node.attr("alpha", 1.0))
-    negative = emit.mul(grad, emit.add(emit.mul(node.outputs[0], 1.0 / alpha), 1.0))
-    return emit.where(emit.greater(node.inputs[0], 0.0), grad, negative)
-
-
-@vjp("ThresholdedRelu")
-def thresholded_relu(emit: Emitter, node: Node, grad: str) -> Gradients:
-    return _where(emit, emit.greater(node.inputs[0], float(node.attr("alpha", 1.0))), grad)
-
-
-@vjp("Softplus")
-def softplus(emit: Emitter, node: Node, grad: str) -> Gradients:
-    return emit.mul(grad, emit.sigmoid(node.inputs[0]))
-
-
-@vjp("Softsign")
-def softsign(emit: Emitter, node: Node, grad: str) -> Gradients:
-    denominator = emit.add(emit.abs(node.inputs[0]), 1.0)
-    return emit.div(grad, emit.mul(denominator, denominator))
-
-
-@vjp("HardSigmoid")
-def hard_sigmoid(emit: Emitter, node: Node, grad: str) -> Gradients:
-    y, alpha = node.outputs[0], float(node.attr("alpha", 0.2))
-    inside = emit.logical_and(emit.greater(y, 0.0), emit.less(y, 1.0))
-    return _where(emit, inside, emit.mul(grad, alpha))
-
-
-@vjp("HardSwish")
-def hard_swish(emit: Emitter, node: Node, grad: str) -> Gradients:
-    """x * clip(x/6 + 1/2, 0, 1): 0 below -3, 1 above 3, x/3 + 1/2 between."""
-    x = node.inputs[0]
-    between = emit.mul(grad, emit.add(emit.mul(x, 1.0 / 3.0), 0.5))
-    return emit.where(emit.greater_or_equal(x, 3.0), grad, _where(emit, emit.greater(x, -3.0), between))
-
-
-@vjp("Mish")
-def mish(emit: Emitter, node: Node, grad: str) -> Gradients:
-    """x tanh(s), s = softplus(x): tanh(s) + x (1 - tanh(s)^2) sigmoid(x)."""
-    x = node.inputs[0]
-    t = emit.tanh(emit.softplus(x))
-    slope = emit.add(t, emit.mul(emit.mul(x, _one_minus_square(emit, t)), emit.sigmoid(x)))
-    return emit.mul(grad, slope)
-
-
 @vjp("Clip", broadcasts="all")
 def clip(emit: Emitter, node: Node, grad: str) -> Gradients:
     """min(max(x, low), high): a bound takes the gradient where it is beyond x, x takes it at its bounds."""
@@ -266,10 +174,10 @@ def clip(emit: Emitter, node: Node, grad: str) -> Gradients:
     to_low = to_high = None
     if high:
         above = emit.greater(emit.max(x, low) if low else x, high)
-        to_high, grad = _where(emit, above, grad), _where(emit, emit.logical_not(above), grad)
+        to_high, grad = only_where(emit, above, grad), only_where(emit, emit.logical_not(above), grad)
     if low:
         below = emit.less(x, low)
-        to_low, grad = _where(emit, below, grad), _where(emit, emit.logical_not(below), grad)
+        to_low, grad = only_where(emit, below, grad), only_where(emit, emit.logical_not(below), grad)
     return (grad, to_low, to_high)[: len(node.inputs)]
 
 
@@ -297,9 +205,11 @@ def mod(emit: Emitter, node: Node, grad: str) -> Gradients:
     return grad, None
 
 
-def _one_minus_square(emit: Emitter, x: str) -> str:
+def one_minus_square(emit: Emitter, x: str) -> str:
+    """1 - x^2."""
     return emit.sub(np.ones((), dtype=emit.dtype(x)), emit.mul(x, x))
 
 
-def _where(emit: Emitter, condition: str, grad: str) -> str:
+def only_where(emit: Emitter, condition: str, grad: str) -> str:
+    """The gradient where the condition holds, 0 elsewhere."""
     return emit.where(condition, grad, np.zeros((), dtype=emit.dtype(grad)))

@@ -1,0 +1,98 @@
+"""Activations: elementwise, most with a kink, at which the conventions of this package hold."""
+
+from ..emit import Emitter
+from ..graph import Node
+from ..registry import Gradients, vjp
+from .elementwise import one_minus_square, only_where
+
+
+@vjp("Tanh")
+def tanh(emit: Emitter, node: Node, grad: str) -> Gradients:
+    return emit.mul(grad, one_minus_square(emit, node.outputs[0]))
+
+
+@vjp("Sigmoid")
+def sigmoid(emit: Emitter, node: Node, grad: str) -> Gradients:
+    y = node.outputs[0]
+    return emit.mul(grad, emit.sub(y, emit.mul(y, y)))
+
+
+@vjp("Relu")
+def relu(emit: Emitter, node: Node, grad: str) -> Gradients:
+    """The mask is taken from the output, so that a runtime may keep Conv+Relu fused."""
+    return only_where(emit, emit.greater(node.outputs[0], 0.0), grad)
+
+
+@vjp("LeakyRelu")
+def leaky_relu(emit: Emitter, node: Node, grad: str) -> Gradients:
+    alpha = float(node.attr("alpha", 0.01))
+    return emit.where(emit.greater(node.inputs[0], 0.0), grad, emit.mul(grad, alpha))
+
+
+@vjp("PRelu", broadcasts="all")
+def prelu(emit: Emitter, node: Node, grad: str) -> Gradients:
+    x, slope = node.inputs
+    positive = emit.greater(x, 0.0)
+    zero = emit.sub(grad, grad)
+    return emit.where(positive, grad, emit.mul(grad, slope)), emit.where(positive, zero, emit.mul(grad, x))
+
+
+@vjp("Elu")
+def elu(emit: Emitter, node: Node, grad: str) -> Gradients:
+    alpha = float(node.attr("alpha", 1.0))
+    return emit.where(emit.greater(node.inputs[0], 0.0), grad, emit.mul(grad, emit.add(node.outputs[0], alpha)))
+
+
+@vjp("Selu")
+def selu(emit: Emitter, node: Node, grad: str) -> Gradients:
+    alpha = float(node.attr("alpha", 1.6732631921768188))
+    gamma = float(node.attr("gamma", 1.0507010221481323))
+    negative = emit.mul(grad, emit.add(node.outputs[0], alpha * gamma))
+    return emit.where(emit.greater(node.inputs[0], 0.0), emit.mul(grad, gamma), negative)
+
+
+@vjp("Celu")
+def celu(emit: Emitter, node: Node, grad: str) -> Gradients:
+    alpha = float(node.attr("alpha", 1.0))
+    negative = emit.mul(grad, emit.add(emit.mul(node.outputs[0], 1.0 / alpha), 1.0))
+    return emit.where(emit.greater(node.inputs[0], 0.0), grad, negative)
+
+
+@vjp("ThresholdedRelu")
+def thresholded_relu(emit: Emitter, node: Node, grad: str) -> Gradients:
+    return only_where(emit, emit.greater(node.inputs[0], float(node.attr("alpha", 1.0))), grad)
+
+
+@vjp("Softplus")
+def softplus(emit: Emitter, node: Node, grad: str) -> Gradients:
+    return emit.mul(grad, emit.sigmoid(node.inputs[0]))
+
+
+@vjp("Softsign")
+def softsign(emit: Emitter, node: Node, grad: str) -> Gradients:
+    denominator = emit.add(emit.abs(node.inputs[0]), 1.0)
+    return emit.div(grad, emit.mul(denominator, denominator))
+
+
+@vjp("HardSigmoid")
+def hard_sigmoid(emit: Emitter, node: Node, grad: str) -> Gradients:
+    y, alpha = node.outputs[0], float(node.attr("alpha", 0.2))
+    inside = emit.logical_and(emit.greater(y, 0.0), emit.less(y, 1.0))
+    return only_where(emit, inside, emit.mul(grad, alpha))
+
+
+@vjp("HardSwish")
+def hard_swish(emit: Emitter, node: Node, grad: str) -> Gradients:
+    """x * clip(x/6 + 1/2, 0, 1): 0 below -3, 1 above 3, x/3 + 1/2 between."""
+    x = node.inputs[0]
+    between = emit.mul(grad, emit.add(emit.mul(x, 1.0 / 3.0), 0.5))
+    return emit.where(emit.greater_or_equal(x, 3.0), grad, only_where(emit, emit.greater(x, -3.0), between))
+
+
+@vjp("Mish")
+def mish(emit: Emitter, node: Node, grad: str) -> Gradients:
+    """x tanh(s), s = softplus(x): tanh(s) + x (1 - tanh(s)^2) sigmoid(x)."""
+    x = node.inputs[0]
+    t = emit.tanh(emit.softplus(x))
+    slope = emit.add(t, emit.mul(emit.mul(x, one_minus_square(emit, t)), emit.sigmoid(x)))
+    return emit.mul(grad, slope)
