@@ -2,15 +2,32 @@
 
 A request comes through a route, is unframed by a wire format, answered by :class:`Service` (which enters model_store,
 engine, explain and audit once each) and framed again. ``create_app`` makes the Flask application, ``serve`` runs it.
+
+Reading the settings must not cost the import of Flask, the runtime and the database: what serves is imported when it
+is first asked for.
 """
 
-from .app import create_app
-from .banner import banner
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
+
 from .config import SETTINGS, Config, configuration_page, load_config, shown
 from .errors import ConfigError, ServerError
-from .service import Service
-from .serving import check, open_service, serve
 from .setting import Setting
+
+if TYPE_CHECKING:
+    from .app import create_app
+    from .service import Service
+    from .serving import check, open_service, serve
+    from .welcome import banner
+
+_SERVING = {
+    "Service": ".service",
+    "banner": ".welcome",
+    "check": ".serving",
+    "create_app": ".app",
+    "open_service": ".serving",
+    "serve": ".serving",
+}
 
 __all__ = [
     "SETTINGS",
@@ -28,3 +45,9 @@ __all__ = [
     "serve",
     "shown",
 ]
+
+
+def __getattr__(name: str) -> Any:
+    if name not in _SERVING:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    return getattr(import_module(_SERVING[name], __name__), name)

@@ -16,11 +16,11 @@ from audit import AuditLog, migrate, open_database
 from engine import InProcessEngine
 from model_store import Store
 
-from .banner import banner
 from .config import Config
 from .errors import ConfigError
 from .logs import configure, log
 from .service import Service
+from .welcome import banner
 
 STOP_SECONDS = 30
 
