@@ -14,8 +14,8 @@ from flask.testing import FlaskClient
 
 from model_store import Store
 from server import Config, banner, open_service
-from server.banner import address
 from server.logs import JsonLines, configure, log
+from server.welcome import address
 
 
 def test_its_commands_ask_for_a_prediction_an_explanation_and_a_picture(
