@@ -112,6 +112,12 @@ def top_k(emit: Emitter, node: Node, grads: list[str | None]) -> Gradients:
     return emit.scatter_elements(zeros, node.outputs[1], grad, axis=axis, reduction="add"), None
 
 
+@vjp("ReverseSequence")
+def reverse_sequence(emit: Emitter, node: Node, grad: str) -> Gradients:
+    """Turning the same stretches round again puts each element back."""
+    return emit.node("ReverseSequence", (grad, node.inputs[1]), dict(node.attributes))[0]
+
+
 @vjp("Trilu")
 def trilu(emit: Emitter, node: Node, grad: str) -> Gradients:
     return emit.trilu(grad, *node.inputs[1:], upper=int(node.attr("upper", 1)))

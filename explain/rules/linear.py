@@ -1,7 +1,7 @@
-"""Matrix products."""
+"""Matrix products and sums of products."""
 
 from ..emit import Emitter
-from ..graph import Node
+from ..graph import Dim, Node
 from ..registry import Gradients, vjp
 
 
@@ -54,3 +54,39 @@ def _to_vector(emit: Emitter, grad: str, operand: str, rank: int, other: int) ->
     if other > 2:
         grad = emit.reduce_sum(grad, list(range(other - 2)), keepdims=0)
     return emit.reshape(grad, emit.shape(operand))
+
+
+@vjp("Einsum")
+def einsum(emit: Emitter, node: Node, grad: str) -> Gradients:
+    """The sum of products that has the adjoint in the place of an operand gives that operand's gradient.
+
+    Along an index that no other term has, the operand was summed alone: its gradient is the same everywhere.
+    """
+    terms, result = _einsum_terms(node)
+    gradients = []
+    for i, (x, term) in enumerate(zip(node.inputs, terms, strict=True)):
+        others = [result, *terms[:i], *terms[i + 1 :]]
+        kept = "".join(index for index in term if index in "".join(others))
+        equation = f"{','.join(others)}->{kept}"
+        part = emit.einsum(grad, *node.inputs[:i], *node.inputs[i + 1 :], equation=equation)
+        alone = [axis for axis, index in enumerate(term) if index not in kept]
+        gradients.append(emit.expand(emit.unsqueeze(part, alone), emit.shape(x)) if alone else part)
+    return gradients
+
+
+def _einsum_terms(node: Node) -> tuple[list[str], str]:
+    """Indices of the operands and of the result; refuses what this rule does not cover."""
+    equation = node.attr("equation").decode().replace(" ", "")
+    left, arrow, right = equation.partition("->")
+    terms = left.split(",")
+    if "." in equation:
+        raise node.refuse(f"attribute equation={equation!r}: an ellipsis is not covered")
+    if any(len(set(term)) < len(term) for term in terms):
+        raise node.refuse(f"attribute equation={equation!r}: an index twice in one operand is not covered")
+    sizes: dict[str, set[Dim]] = {}
+    for i, term in enumerate(terms):
+        for index, size in zip(term, node.shape(i) or (None,) * len(term), strict=True):
+            sizes.setdefault(index, set()).add(size)
+    if any(1 in found and len(found) > 1 for found in sizes.values()):
+        raise node.refuse(f"attribute equation={equation!r}: an index that is broadcast is not covered")
+    return terms, right if arrow else "".join(sorted(i for i in sizes if left.count(i) == 1))

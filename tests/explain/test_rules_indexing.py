@@ -245,7 +245,28 @@ SORTED = [
         (3, 1, 0, ("y", "i")),
     ]
 ]
-CASES = SLICES + GATHERS + ELEMENTS + PLACES + SCATTERS + SORTED
+
+
+def reversed_stretches(x: torch.Tensor, lengths: torch.Tensor, time: int, batch: int) -> torch.Tensor:
+    rows = []
+    for row, n in zip(x.unbind(batch), lengths.tolist(), strict=True):
+        axis = time - (time > batch)
+        rows.append(torch.cat([row.narrow(axis, 0, n).flip(axis), row.narrow(axis, n, row.shape[axis] - n)], axis))
+    return torch.stack(rows, batch)
+
+
+REVERSALS = [
+    case(
+        "ReverseSequence",
+        numbers(4, 4, 2),
+        integers([1, 4, 3, 2]),
+        judge=lambda x, n, t=time, b=batch: reversed_stretches(x, n, t, b),
+        time_axis=time,
+        batch_axis=batch,
+    )
+    for time, batch in [(0, 1), (1, 0)]
+]
+CASES = REVERSALS + SLICES + GATHERS + ELEMENTS + PLACES + SCATTERS + SORTED
 
 
 @pytest.mark.parametrize("subject", CASES, ids=str)

@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import numpy as np
 import pytest
 import torch
 
+import explain
 from tests.explain.single import Case, Const, case, check, numbers, variants
 
 
@@ -77,9 +80,58 @@ PRODUCTS += [
         ),
     )
 ]
-CASES = PRODUCTS
+
+
+def summed(
+    equation: str, *shapes: tuple[int, ...], torch_equation: str | None = None, also: tuple[Any, ...] = ()
+) -> Case:
+    """An Einsum; PyTorch wants no spaces and its indices in one case."""
+    operands = [numbers(*shape, seed=i) for i, shape in enumerate(shapes)]
+    judged = torch_equation or equation
+    others = tuple(tuple(numbers(*shape, seed=i) for i, shape in enumerate(sizes)) for sizes in also)
+    return case(
+        "Einsum",
+        *operands,
+        judge=lambda *xs: torch.einsum(judged, *xs),
+        label=equation.replace(" ", ""),
+        also=others,
+        equation=equation,
+    )
+
+
+SUMS = [
+    summed("ij,jk->ik", (2, 3), (3, 4)),
+    summed("bhid,bhjd->bhij", (2, 2, 3, 4), (2, 2, 5, 4), also=(((1, 3, 2, 2), (1, 3, 4, 2)),)),
+    summed("bhij,bhjd->bihd", (2, 2, 3, 4), (2, 2, 4, 5)),
+    summed("ij,jk", (2, 3), (3, 4)),
+    summed("ba,a", (2, 3), (3,)),
+    summed("ij->ji", (2, 3)),
+    summed("ij->i", (2, 3)),
+    summed("ij->", (2, 3)),
+    summed("ij,kl->il", (2, 3), (4, 5)),
+    summed("i,j->ij", (2,), (3,)),
+    summed("ij, ij -> ij", (2, 3), (2, 3)),
+    summed("ai,bij,cj->abc", (2, 3), (4, 3, 5), (2, 5)),
+]
+CASES = PRODUCTS + SUMS
 
 
 @pytest.mark.parametrize("subject", CASES, ids=str)
 def test_gradient(subject: Case) -> None:
     check(subject)
+
+
+REFUSED = [
+    ("...ij,jk->...ik", [(2, 3), (3, 4)], "an ellipsis is not covered"),
+    ("ii->i", [(3, 3)], "an index twice in one operand is not covered"),
+    ("ij,ij->ij", [(2, 3), (1, 3)], "an index that is broadcast is not covered"),
+]
+
+
+@pytest.mark.parametrize(("equation", "shapes", "reason"), REFUSED)
+def test_refusals_name_operator_node_opset_and_attribute(equation: str, shapes: list[Any], reason: str) -> None:
+    subject = case("Einsum", *(numbers(*shape) for shape in shapes), judge=None, equation=equation)
+    with pytest.raises(explain.UnsupportedOperator, match=reason) as caught:
+        explain.compile(subject.model(items=True), "vjp")
+    assert (caught.value.op, caught.value.node, caught.value.opset) == ("Einsum", "under_test", 18)
+    assert f"attribute equation={equation!r}" in str(caught.value)

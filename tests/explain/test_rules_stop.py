@@ -42,7 +42,7 @@ TEXT = cast("x", "text", TensorProto.STRING)
 FLAT_TEXT = helper.make_node("Reshape", ["text", "minus_one"], ["words"])
 STOPS: dict[str, Nodes] = {
     **{op: [node(op, "x")] for op in ("Shape", "Size", "NonZero", "IsNaN", "IsInf", "Floor", "Ceil", "Round", "Sign")},
-    **{op: [node(op, "x", axis=1)] for op in ("ArgMax", "ArgMin")},
+    **{op: [node(op, "x", axis=1)] for op in ("ArgMax", "ArgMin", "Hardmax")},
     **{op: [node(op, "x", "half")] for op in ("Equal", "Greater", "GreaterOrEqual", "Less", "LessOrEqual")},
     **{op: [POSITIVE, LARGE, node(op, "positive", "large")] for op in ("And", "Or", "Xor")},
     **{op: [WHOLE, node(op, "whole", "three")] for op in ("BitwiseAnd", "BitwiseOr", "BitwiseXor")},
