@@ -14,6 +14,7 @@ from typing import Protocol
 import numpy as np
 
 from .errors import MethodUnavailable
+from .model import Model
 from .programs import Program
 from .request import Arrays, Request
 
@@ -60,22 +61,23 @@ class Plan(Protocol):
         """The attribution so far."""
 
 
-def blocks(request: Request, evaluations: int, width: int = 1) -> Iterator[Task]:
+def blocks(model: Model, inputs: Arrays, evaluations: int, width: int = 1) -> Iterator[Task]:
     """Cut N items times K evaluations, each of `width` rows of the model, into runs of bounded size."""
-    limit = max(1, capacity(request) // width)
+    limit = max(1, capacity(model, inputs) // width)
     step = min(evaluations, limit)
     rows = max(1, limit // step)
-    for first in range(0, request.items, rows):
+    items = len(next(iter(inputs.values())))
+    for first in range(0, items, rows):
         for start in range(0, evaluations, step):
             stop = min(start + step, evaluations)
-            yield Task(slice(first, min(first + rows, request.items)), slice(start, stop))
+            yield Task(slice(first, min(first + rows, items)), slice(start, stop))
 
 
-def capacity(request: Request) -> int:
+def capacity(model: Model, inputs: Arrays) -> int:
     """How many rows of the model one run may hold: set by the size of one item, and 1 for a model that takes one."""
-    if request.model.row_by_row:
+    if model.row_by_row:
         return 1
-    size = max(1, max(int(np.prod(array.shape[1:])) for array in request.inputs.values()))
+    size = max(1, max(int(np.prod(array.shape[1:])) for array in inputs.values()))
     return max(1, min(ROWS_PER_RUN, ELEMENTS_PER_RUN // size))
 
 
@@ -109,7 +111,7 @@ class PathPlan:
 
     def tasks(self) -> Iterator[Task]:
         """Blocks of items and points."""
-        return blocks(self.request, self.evaluations)
+        return blocks(self.request.model, self.request.inputs, self.evaluations)
 
     def feeds(self, task: Task) -> Arrays:
         """Inputs of `path_gradient`."""
@@ -149,7 +151,7 @@ class MapPlan:
 
     def tasks(self) -> Iterator[Task]:
         """Blocks of items."""
-        return blocks(self.request, 1)
+        return blocks(self.request.model, self.request.inputs, 1)
 
     def feeds(self, task: Task) -> Arrays:
         """Inputs of `activation_map`."""
@@ -190,8 +192,9 @@ class MaskPlan:
 
     def tasks(self) -> Iterator[Task]:
         """Blocks of items, coalitions and background rows."""
-        width = min(self.size, capacity(self.request))
-        for task in blocks(self.request, len(self.masks), width):
+        model, inputs = self.request.model, self.request.inputs
+        width = min(self.size, capacity(model, inputs))
+        for task in blocks(model, inputs, len(self.masks), width):
             for first in range(0, self.size, width):
                 yield Task(task.rows, task.evaluations, slice(first, min(first + width, self.size)))
 

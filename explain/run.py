@@ -192,8 +192,7 @@ class Run:
 
 def _row_blocks(model: Model, inputs: Arrays) -> Iterator[slice]:
     """Rows of a forward run of bounded size."""
-    probe = Request(model, model.explained(), inputs, {}, None, None, None, None, 0, {})  # type: ignore[arg-type]  # only inputs and model are read
-    return (task.rows for task in blocks(probe, 1))
+    return (task.rows for task in blocks(model, inputs, 1))
 
 
 def begin(
@@ -228,18 +227,15 @@ def begin(
     explained = handle.explained(output, space)
     settings = chosen.resolve(parameters)
     arrays = check_inputs(handle, inputs)
-    references = {
-        "baseline": check_reference(handle, arrays, "baseline", baseline, per_item=True),
-        "background": check_reference(handle, arrays, "background", background, per_item=False),
-    }
-    _check_needs(handle, explained, chosen, references)
+    start = check_reference(handle, arrays, "baseline", baseline, per_item=True)
+    others = check_reference(handle, arrays, "background", background, per_item=False)
+    _check_needs(handle, explained, chosen, {"baseline": start, "background": others})
     players = resolve_groups(arrays, groups, group_names)
 
     def complete(own: Arrays) -> Request:
         _check_outputs(handle, explained, own, arrays)
         aim = resolve_target(explained, own, target, len(next(iter(arrays.values()))))
-        baselines, rows = references["baseline"], references["background"]
-        return Request(handle, explained, arrays, own, aim, baselines, rows, players, seed, settings)
+        return Request(handle, explained, arrays, own, aim, start, others, players, seed, settings)
 
     run = Run(chosen, complete, handle, arrays)
     if outputs is None:
