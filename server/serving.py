@@ -7,6 +7,7 @@ answers. The socket is bound first, so requests that come while models load wait
 from __future__ import annotations
 
 import ipaddress
+import os
 import socket
 from collections.abc import Callable
 from functools import partial
@@ -19,6 +20,7 @@ from model_store import Store
 from .config import Config
 from .errors import ConfigError
 from .logs import configure, log
+from .parent import end_with
 from .service import Service
 from .welcome import banner
 
@@ -76,7 +78,7 @@ def serve(config: Config) -> None:
         respawn_failed_workers=True,
         workers_kill_timeout=STOP_SECONDS,
     )
-    server.serve(target_loader=partial(_worker, config), wrap_loader=False)
+    server.serve(target_loader=partial(_worker, config, os.getpid()), wrap_loader=False)
 
 
 def check(config: Config) -> None:
@@ -102,10 +104,11 @@ def check(config: Config) -> None:
             raise ConfigError(f"cannot listen at {config.host} port {config.port}: {reason}") from error
 
 
-def _worker(config: Config) -> Callable[..., Any]:
+def _worker(config: Config, parent: int) -> Callable[..., Any]:
     """Runs in the worker process: the application, ready to answer."""
     from .app import create_app
 
+    end_with(parent)
     configure(config.log_level)
     service = open_service(config)
     app = create_app(config, service)

@@ -267,6 +267,21 @@ def test_a_request_being_answered_survives_the_stop(store_path: Path, tmp_path: 
     assert decisions
 
 
+def test_a_killed_server_leaves_nobody_on_the_port(store_path: Path, tmp_path: Path) -> None:
+    server = Running(tmp_path, store_path)
+    config = Config(port=server.port, store=store_path, database=tmp_path / "decisions.sqlite")
+    with pytest.raises(ConfigError, match="in use"):
+        check(config)
+    server.process.kill()
+    server.process.wait(60)
+    # The worker inherited this pipe: it ends when the last process that could write to it has.
+    assert server.process.stdout is not None
+    server.process.stdout.read()
+    server.process.stdout.close()
+    server.errors.close()
+    check(config)
+
+
 def test_what_cannot_work_is_said_before_anything_listens(store_path: Path, tmp_path: Path) -> None:
     with socket.socket() as taken:
         taken.bind(("127.0.0.1", 0))
