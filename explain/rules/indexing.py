@@ -11,17 +11,27 @@ from .scatter import scatter_along
 @vjp("Slice")
 def slice_(emit: Emitter, node: Node, grad: str) -> Gradients:
     """Slicing the positions of each axis the same way tells where the gradient goes (any step, any sign)."""
-    x, starts, ends = node.inputs[:3]
-    steps = node.input(4)
-    for i, axis in enumerate(_slice_axes(node)):
+    x, axes = node.inputs[0], _slice_axes(node)
+    starts, ends, steps = (emit.cast_to(node.input(i), "int64") if node.input(i) else "" for i in (1, 2, 4))
+    known = node.constant(4)
+    if not steps or (known is not None and (known == 1).all()):
+        return _padded_back(emit, x, grad, starts, axes)
+    for i, axis in enumerate(axes):
         length = emit.dim(x, axis)
-        own = [emit.gather(values, [i], axis=0) for values in (starts, ends)]
-        own.append(emit.constant(np.array([0])))
-        if steps:
-            own.append(emit.gather(steps, [i], axis=0))
-        positions = emit.slice(emit.arange(length), *own)
+        start, end, step = (emit.gather(values, [i], axis=0) for values in (starts, ends, steps))
+        positions = emit.slice(emit.arange(length), start, end, [0], step)
         grad = scatter_along(emit, grad, positions, axis, length, node.rank())
     return grad
+
+
+def _padded_back(emit: Emitter, x: str, grad: str, starts: str, axes: list[int]) -> str:
+    """What a slice of step 1 took away before its start and behind its end is zero: a padding of the gradient."""
+    chosen, zero = np.array(axes, dtype=np.int64), np.zeros((), dtype=emit.dtype(grad))
+    length, kept = emit.gather(emit.shape(x), chosen, axis=0), emit.gather(emit.shape(grad), chosen, axis=0)
+    from_front = emit.where(emit.less(starts, 0), emit.add(starts, length), starts)
+    before = emit.max(emit.min(from_front, length), [0])
+    after = emit.sub(emit.sub(length, kept), before)
+    return emit.pad(grad, emit.concat(before, after, axis=0), zero, chosen)
 
 
 def _slice_axes(node: Node) -> list[int]:

@@ -10,7 +10,7 @@ from .scatter import scatter_along
 
 @vjp("Reshape", "Flatten", "Squeeze", "Unsqueeze")
 def reshape(emit: Emitter, node: Node, grad: str) -> Gradients:
-    return emit.reshape(grad, emit.shape(node.inputs[0]))
+    return emit.reshape(grad, emit.shape(node.inputs[0]), allowzero=1)
 
 
 @vjp("Transpose")

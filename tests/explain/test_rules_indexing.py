@@ -50,10 +50,21 @@ SLICES = [
     cut([3], [0], [1], [-2]),
     cut([4, 0], [0, 2], [2, 0], [-3, 1]),
     cut([0, 2], [3, 5], [0, 2], [2, 2]),
+    cut([3], [1], [1], None),
+    cut([7], [9], [2], None),
+    cut([-9, 2], [2, 9], [1, 2], None),
     cut([1], [3], [1], None, Fed),
+    cut([1], [4], [2], [1], Fed),
     cut([4], [0], [2], [-2], Fed),
 ]
 SLICES += [
+    case(
+        "Slice",
+        X,
+        *(Const(np.array(values, np.int32)) for values in ([4, 0], [0, 3], [2, 1], [-2, 2])),
+        judge=lambda x, *_: x[:, 0:3:2][:, :, [4, 2]],
+        label="int32",
+    ),
     case(
         "Slice",
         X,
@@ -63,7 +74,7 @@ SLICES += [
         judge=lambda x, *_: x[:, 1:],
         label="other-sizes",
         also=((numbers(1, 2, 3), integers([1]), integers([100]), integers([1])),),
-    )
+    ),
 ]
 
 
