@@ -60,6 +60,31 @@ def body_or_file() -> tuple[bytes, str]:
     return content, kinds[0] if kinds else files[0].mimetype
 
 
+def query() -> dict[str, str]:
+    """The query string's members, each at most once.
+
+    Raises:
+        BadRequest: a member that comes twice.
+    """
+    for name, texts in request.args.lists():
+        if len(texts) != 1:
+            raise BadRequest(f"query {name[:60]!r}", f"{len(texts)} of them", "each member once")
+    return request.args.to_dict()
+
+
+def no_query(expected: str) -> None:
+    """Refuses a query string where none is read; nothing that was sent is passed over in silence.
+
+    Args:
+        expected: what to send instead.
+
+    Raises:
+        BadRequest: there is one.
+    """
+    for name in request.args:
+        raise BadRequest(f"query {name[:60]!r}", "it", expected)
+
+
 def request_fields(route: str) -> dict[str, Any]:
     """What a request message takes from HTTP rather than from the body."""
     return {"route": route, "request_id": g.request_id}

@@ -7,7 +7,7 @@ from flask import Blueprint, Response
 from .. import catalogue, methods
 from ..errors import BadRequest
 from ..wire import strict_json
-from .incoming import as_json, body, service
+from .incoming import as_json, body, no_query, service
 
 blueprint = Blueprint("metadata", __name__)
 
@@ -67,9 +67,12 @@ def explainers(name: str, version: str | None = None) -> Response:
 @blueprint.post("/v2/repository/index")
 def index() -> Response:
     """Every model with its state; ``{"ready": true}`` leaves out those that are not."""
+    no_query("no query here; members stand in the JSON")
     content = body()
     asked = strict_json.loads(content) if content.strip() else {}
     if not isinstance(asked, dict) or not isinstance(asked.get("ready", False), bool):
         raise BadRequest("ready", strict_json.kind_of(asked), "true or false, in an object")
+    for name in asked.keys() - {"ready"}:
+        raise BadRequest(f"member {name[:60]!r}", "it", "only ready")
     entries = service().index()
     return as_json([entry for entry in entries if entry["state"] == "READY" or not asked.get("ready")])

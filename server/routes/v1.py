@@ -9,7 +9,7 @@ from flask import Blueprint, Response, request
 from .. import drawing
 from ..messages import PredictRequest
 from ..wire import negotiation, options, v1
-from .incoming import as_json, body_or_file, request_fields, respond, service
+from .incoming import as_json, body_or_file, no_query, query, request_fields, respond, service
 
 blueprint = Blueprint("v1", __name__)
 
@@ -18,6 +18,7 @@ blueprint = Blueprint("v1", __name__)
 @blueprint.post("/v1/models/<name>/versions/<version>:predict")
 def predict(name: str, version: str | None = None) -> Response:
     """Rows, or one image, in; predictions out."""
+    no_query("no query on a predict request")
     asked, more = _read(name, version, "v1.predict")
     v1.no_options(more)
     answer = service().predict(asked)
@@ -39,5 +40,5 @@ def explain(name: str, version: str | None = None) -> Response:
 
 def _read(name: str, version: str | None, route: str) -> tuple[PredictRequest, dict[str, Any]]:
     content, media_type = body_or_file()
-    payload, more = v1.read(content, media_type, request.args.to_dict())
+    payload, more = v1.read(content, media_type, query())
     return PredictRequest(name, version, payload, **request_fields(route)), more

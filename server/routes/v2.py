@@ -8,7 +8,7 @@ from .. import drawing
 from ..errors import BadRequest
 from ..messages import PredictRequest
 from ..wire import binary, negotiation, options, v2
-from .incoming import body, request_fields, respond, service
+from .incoming import body, no_query, request_fields, respond, service
 
 blueprint = Blueprint("v2", __name__)
 
@@ -40,6 +40,7 @@ def explain(name: str, version: str | None = None) -> Response:
 
 
 def _read(name: str, version: str | None, route: str) -> tuple[PredictRequest, v2.InferBody]:
+    no_query("no query here; members stand in the JSON")
     framing = v2.read(body(), request.headers.get(binary.HEADER))
     asked = PredictRequest(
         name,

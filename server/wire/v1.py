@@ -27,7 +27,7 @@ def read(body: bytes, media_type: str, query: Mapping[str, str]) -> tuple[Payloa
     """The rows of a request and the members beside them.
 
     Raises:
-        BadRequest: the body has no rows, or is not strict JSON.
+        BadRequest: the body has no rows, or is not strict JSON, or a query stands beside JSON.
         UnsupportedMedia: a body that is neither JSON nor PNG nor JPEG.
     """
     if media_type in IMAGE_TYPES:
@@ -35,6 +35,8 @@ def read(body: bytes, media_type: str, query: Mapping[str, str]) -> tuple[Payloa
     if media_type not in JSON_TYPES:
         accepted = ", ".join(["application/json", *IMAGE_TYPES, "multipart/form-data"])
         raise UnsupportedMedia(f"Content-Type: got {media_type[:80]!r}, expected one of {accepted}")
+    for name in query:
+        raise BadRequest(f"query {name[:60]!r}", "it beside a JSON body", "this member in the body")
     content = strict_json.loads(body)
     if not isinstance(content, dict):
         raise BadRequest("body", kind_of(content), 'an object with "instances"')

@@ -21,6 +21,8 @@ from .tensors import Array, datatype_named, datatype_of, from_bytes, from_json, 
 
 MEMBERS = frozenset({"id", "parameters", "inputs", "outputs", "explain"})
 UNSUPPORTED_PARAMETERS = ("shared_memory_region", "classification", "sequence_id", "sequence_start", "sequence_end")
+TENSOR_MEMBERS = frozenset({"name", "shape", "datatype", "parameters", "data"})
+OUTPUT_MEMBERS = frozenset({"name", "parameters"})
 MAX_OUTPUTS = 1024
 MICROSECONDS = 1e6
 
@@ -54,9 +56,7 @@ def read(body: bytes, header: str | None) -> InferBody:
     content = strict_json.loads(head)
     if not isinstance(content, dict):
         raise BadRequest("body", kind_of(content), 'an object with "inputs"')
-    for name in content:
-        if name not in MEMBERS:
-            raise BadRequest(f"member {name[:60]!r}", "it", "only " + ", ".join(sorted(MEMBERS)))
+    _only(content, MEMBERS, "")
     parameters = _object(content, "parameters", "parameters")
     _refuse_unsupported(parameters, "parameters")
     names, wanted = _outputs(content.get("outputs"))
@@ -79,6 +79,7 @@ def _inputs(entries: Any, reader: binary.Reader) -> dict[str, Array]:
         what = f"inputs[{position}]"
         if not isinstance(entry, dict) or not isinstance(entry.get("name"), str):
             raise BadRequest(what, kind_of(entry), "an object with name, shape, datatype and data")
+        _only(entry, TENSOR_MEMBERS, what)
         name = entry["name"]
         if name in arrays:
             raise BadRequest(what, f"input {name[:60]!r} a second time", "each input once")
@@ -112,6 +113,7 @@ def _outputs(entries: Any) -> tuple[list[str] | None, dict[str, bool]]:
         what = f"outputs[{position}]"
         if not isinstance(entry, dict) or not isinstance(entry.get("name"), str):
             raise BadRequest(what, kind_of(entry), "an object with a name")
+        _only(entry, OUTPUT_MEMBERS, what)
         if entry["name"] in names:
             raise BadRequest(what, f"output {entry['name'][:60]!r} a second time", "each output once")
         parameters = _object(entry, "parameters", f"{what}.parameters")
@@ -120,6 +122,12 @@ def _outputs(entries: Any) -> tuple[list[str] | None, dict[str, bool]]:
         if "binary_data" in parameters:
             wanted[entry["name"]] = _flag(parameters, "binary_data", f"{what}.parameters")
     return names, wanted
+
+
+def _only(holder: Mapping[str, Any], known: frozenset[str], what: str) -> None:
+    for name in holder:
+        if name not in known:
+            raise BadRequest(f"{what} member {name[:60]!r}".lstrip(), "it", "only " + ", ".join(sorted(known)))
 
 
 def _object(holder: dict[str, Any], member: str, what: str) -> dict[str, Any]:

@@ -222,3 +222,46 @@ def test_compressed_and_cut_bodies_are_refused(client: FlaskClient, error_of: Er
     )
     assert cut.status_code == 400
     error_of(cut)
+
+
+QUERIES = [
+    ("/v1/models/flowers:explain?method=magic", GOOD, "'method'"),
+    ("/v1/models/flowers:explain?", GOOD, None),
+    ("/v1/models/flowers:predict?version=3", GOOD, "'version'"),
+    ("/v2/models/flowers/infer?id=7", infer_body(), "'id'"),
+    ("/v2/models/flowers/explain?target=1", infer_body(), "'target'"),
+    ("/v2/repository/index?ready=true", {}, "'ready'"),
+]
+
+
+@pytest.mark.parametrize(("address", "body", "named"), QUERIES)
+def test_a_query_beside_json_is_refused_by_name(
+    client: FlaskClient, error_of: ErrorOf, address: str, body: Any, named: str | None
+) -> None:
+    response = client.post(address, json=body)
+    assert response.status_code == (200 if named is None else 400)
+    assert named is None or f"query {named}: got it" in error_of(response)
+
+
+def test_a_query_says_each_thing_once(client: FlaskClient, error_of: ErrorOf, models: Any) -> None:
+    image = {"data": models.png(models.PIXELS), "content_type": "image/png"}
+    assert "2 of them" in error_of(client.post("/v1/models/patch:explain?target=0&target=1", **image))
+    assert "'target'" in error_of(client.post("/v1/models/patch:predict?target=0", **image))
+    assert client.post("/v1/models/patch:explain?target=0", **image).status_code == 200
+
+
+@pytest.mark.parametrize(
+    ("address", "body", "named"),
+    [
+        ("/v2/models/flowers/infer", infer_body(dtype="FP32"), "inputs[0] member 'dtype'"),
+        ("/v2/models/flowers/infer", {**infer_body(), "outputs": [{"name": "logits", "top": 1}]}, "outputs[0] member"),
+        ("/v2/models/flowers/infer", {**infer_body(), "input": []}, "member 'input'"),
+        ("/v2/repository/index", {"raedy": True}, "member 'raedy'"),
+    ],
+)
+def test_a_member_nobody_reads_is_refused_by_name(
+    client: FlaskClient, error_of: ErrorOf, address: str, body: Any, named: str
+) -> None:
+    response = client.post(address, json=body)
+    assert response.status_code == 400
+    assert error_of(response).startswith(named)
