@@ -11,12 +11,16 @@ from .errors import BadRequest, MethodNotOffered
 from .loaded import LoadedModel
 from .messages import ExplainRequest
 
+# What a method can compare with, but does not need: x minus a baseline in place of x.
+OPTIONAL = {"input_x_gradient": ("baseline",)}
+
 
 def choose(loaded: LoadedModel, request: ExplainRequest) -> str:
     """The name of the method: the one asked for, else the manifest's default.
 
     Raises:
-        BadRequest: no method of this name, or none asked for where the model has no default.
+        BadRequest: no method of this name, none asked for where the model has no default, or a baseline or background
+            that the method would not use.
         MethodNotOffered: the model does not offer it; the message says why and what it offers.
     """
     offered = loaded.manifest.explanation.methods
@@ -31,7 +35,20 @@ def choose(loaded: LoadedModel, request: ExplainRequest) -> str:
         raise MethodNotOffered(
             f"method {method}: not offered by this model: {reason(loaded, method)}; offered: {listed}"
         )
+    _refuse_unused(method, request)
     return method
+
+
+def takes(method: str, reference: str) -> bool:
+    """Whether a method compares with a "baseline" or "background", because it must or because it can."""
+    return reference in explain.METHODS[method].needs or reference in OPTIONAL.get(method, ())
+
+
+def _refuse_unused(method: str, request: ExplainRequest) -> None:
+    for reference, sent in (("baseline", request.baseline), ("background", request.background)):
+        if sent is not None and not takes(method, reference):
+            able = ", ".join(name for name in explain.METHODS if takes(name, reference))
+            raise BadRequest(reference, f"one, and method {method} uses none", f"none, or a method with one: {able}")
 
 
 def _brought(loaded: LoadedModel, method: str, request: ExplainRequest) -> bool:

@@ -7,13 +7,40 @@ from typing import Any
 
 import numpy as np
 
+import explain
 from model_store import Manifest, decode_rows
 
+from . import features, methods
 from .errors import BadRequest
 from .loaded import LoadedModel
 from .messages import Array, ExplainRequest
 
 NUMBER = (int, float)
+
+
+def compared(loaded: LoadedModel, method: str, request: ExplainRequest, limit: int) -> dict[str, Any]:
+    """What explain/ is given to compare with, by the name it has there: what the method needs, and what it can use.
+
+    A method that can do without a baseline compares with one that was sent, and otherwise with the model's own only
+    where the model takes codes: a number is compared with zero, and a code has no zero.
+
+    Raises:
+        BadRequest: a baseline or background of the wrong kind, or more background rows than ``limit``.
+        InvalidInput: one that does not fit the model.
+    """
+    found: dict[str, Any] = {}
+    needs = explain.METHODS[method].needs
+    optional = methods.takes(method, "baseline") and (request.baseline is not None or _codes(loaded.manifest))
+    if "baseline" in needs or optional:
+        found["baseline"] = baseline(loaded, request.baseline)
+    if "background" in needs:
+        found["background"] = background(loaded, request.background, limit)
+        found |= features.declared_groups(loaded.manifest)
+    return found
+
+
+def _codes(manifest: Manifest) -> bool:
+    return any(np.dtype(spec.dtype).kind in "biu" for spec in manifest.inputs)
 
 
 def background(loaded: LoadedModel, instances: Any, limit: int) -> dict[str, Array] | None:

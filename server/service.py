@@ -17,7 +17,7 @@ import time
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
-from typing import Any, TypeVar
+from typing import TypeVar
 
 import numpy as np
 
@@ -27,7 +27,7 @@ import model_store
 from audit import AuditLog, Decision
 from model_store import Decoded, Manifest, ModelVersion, Store
 
-from . import catalogue, features, methods, records, references, targets
+from . import catalogue, methods, records, references, targets
 from .config import Config
 from .errors import AuditDisabled, BadRequest, BodyTooLarge, ModelUnusable, message_of
 from .explained import explained_answer
@@ -223,13 +223,7 @@ class Service:
         clock: Clock,
     ) -> ExplainAnswer:
         spec = targets.output_spec(loaded.manifest, request.output)
-        needs = explain.METHODS[method].needs
-        compared: dict[str, Any] = {}
-        if "baseline" in needs:
-            compared["baseline"] = references.baseline(loaded, request.baseline)
-        if "background" in needs:
-            compared["background"] = references.background(loaded, request.background, self.config.max_rows)
-            compared |= features.declared_groups(loaded.manifest)
+        compared = references.compared(loaded, method, request, self.config.max_rows)
         run = explain.begin(
             loaded.source,
             dict(decoded.inputs),

@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
+import dataclasses
 from types import ModuleType
 from typing import Any
 
 import msgspec
 import numpy as np
 import pytest
+from onnx import TensorProto, helper
 
-from model_store import Baseline, ExplanationDefaults, Feature, Manifest, Store
+from model_store import Baseline, ExplanationDefaults, Feature, InputSpec, Level, Manifest, OutputSpec, Store
 from server import features, references
 from server.errors import BadRequest
 from server.loaded import LoadedModel
@@ -85,8 +87,6 @@ def test_declared_groups_are_players(models: ModuleType) -> None:
 def test_groups_are_explained_and_answered_by_name(
     models: ModuleType, own_store: Any, config: Any, open_client: Any
 ) -> None:
-    import dataclasses
-
     store = Store(own_store)
     files = {"model": models.tabular_model(), "background": store.resolve("flowers").file("background")}
     store.publish(grouped(models, True), files)
@@ -129,3 +129,103 @@ def test_kinds_of_models(store_path: Any) -> None:
         "broken": "tensor",
         "single": "tabular",
     }
+
+
+TABLE = np.array([[1.0, 0.0], [0.0, 2.0], [-1.0, 3.0]], dtype=np.float32)
+NUMBERS_W = np.array([[2.0], [-1.0]], dtype=np.float32)
+TABLE_W = np.array([[0.5], [4.0]], dtype=np.float32)
+
+
+def coded(models: ModuleType) -> tuple[Manifest, dict[str, bytes]]:
+    """y = x · (2, -1) + table[code] · (0.5, 4): two numbers, and a code that is looked up inside the graph."""
+    nodes = [
+        helper.make_node("MatMul", ["x", "w"], ["from_numbers"]),
+        helper.make_node("Gather", ["table", "c"], ["found"]),
+        helper.make_node("Flatten", ["found"], ["flat"]),
+        helper.make_node("MatMul", ["flat", "v"], ["from_code"]),
+        helper.make_node("Add", ["from_numbers", "from_code"], ["y"]),
+    ]
+    ends = [models.value("x", ["N", 2]), models.value("c", ["N", 1], TensorProto.INT64)]
+    model = models.serialize(nodes, ends, [models.value("y", ["N", 1])], {"w": NUMBERS_W, "table": TABLE, "v": TABLE_W})
+    levels = [Level(value=value, label=value) for value in ("none", "some", "much")]
+    manifest = Manifest(
+        name="coded",
+        inputs=[
+            models.tabular_input(2),
+            InputSpec(name="c", kind="tabular", dtype="int64", shape=["N", 1], batch_axis=0),
+        ],
+        outputs=[OutputSpec(name="y", kind="value", dtype="float32", shape=["N", 1], batch_axis=0)],
+        features=[
+            models.number("a", 0),
+            models.number("b", 1),
+            Feature(name="savings", input="c", index=0, kind="category", levels=levels),
+        ],
+        explanation=ExplanationDefaults(
+            method="input_x_gradient",
+            methods=["saliency", "input_x_gradient", "exact_shap"],
+            baseline=Baseline(kind="background_mean"),
+        ),
+    )
+    background = models.npz(
+        x=np.array([[0, 2], [2, 4], [4, 0]], dtype=np.float32), c=np.array([[1], [1], [2]], dtype=np.int64)
+    )
+    return manifest, {"model": model, "background": background}
+
+
+@pytest.fixture
+def client(models: ModuleType, own_store: Any, config: Any, open_client: Any) -> Any:
+    Store(own_store).publish(*coded(models))
+    return open_client(dataclasses.replace(config, store=own_store))
+
+
+def attributed(client: Any, **asked: Any) -> tuple[list[float], dict[str, Any]]:
+    response = client.post("/v1/models/coded:explain", json={"instances": [[3, 1, "much"]], **asked})
+    assert response.status_code == 200, response.get_data()
+    answer = response.get_json()
+    return [entry["attribution"] for entry in answer["explanations"][0]["attributions"]], answer
+
+
+def test_codes_are_compared_with_the_models_own_baseline(client: Any) -> None:
+    """The model is linear behind its table, so the answer is what the change from (2, 2, "some") does."""
+    by_hand = [2.0 * (3 - 2), -1.0 * (1 - 2), float((TABLE[2] - TABLE[1]) @ TABLE_W[:, 0])]
+    values, answer = attributed(client)
+    np.testing.assert_allclose(values, by_hand, atol=1e-6)
+    assert len(answer["baseline_digest"]) == 64
+    with pytest.raises(AssertionError):
+        np.testing.assert_allclose(values, [6.0, -1.0, by_hand[2]], atol=1e-6)
+
+
+def test_a_baseline_that_was_sent_is_used_and_recorded(client: Any) -> None:
+    values, answer = attributed(client, baseline=[3, 0, "none"])
+    np.testing.assert_allclose(values, [0.0, -1.0, float((TABLE[2] - TABLE[0]) @ TABLE_W[:, 0])], atol=1e-6)
+    record = client.get(f"/v1/decisions/{answer['decisions'][0]}").get_json()
+    assert record["explanation_tensors"]["baseline.x"]["data"] == [[3, 0]]
+    assert record["explanation_tensors"]["baseline.c"]["data"] == [[0]]
+
+
+def test_numbers_alone_are_compared_with_zero(client: Any) -> None:
+    asked = {"instances": [[1, 2, 3]], "method": "input_x_gradient"}
+    (plain,) = client.post("/v1/models/price:explain", json=asked).get_json()["explanations"]
+    assert [entry["attribution"] for entry in plain["attributions"]] == pytest.approx([2.0, -2.0, 1.5])
+    (sent,) = client.post("/v1/models/price:explain", json={**asked, "baseline": [1, 1, 1]}).get_json()["explanations"]
+    assert [entry["attribution"] for entry in sent["attributions"]] == pytest.approx([0.0, -1.0, 1.0])
+
+
+@pytest.mark.parametrize(
+    ("method", "reference", "able"),
+    [
+        ("saliency", {"baseline": 0}, "input_x_gradient, integrated_gradients"),
+        ("exact_shap", {"baseline": [0, 0, "none"]}, "input_x_gradient, integrated_gradients"),
+        ("saliency", {"background": [[0, 0, "none"]]}, "kernel_shap, exact_shap"),
+        ("input_x_gradient", {"background": [[0, 0, "none"]]}, "kernel_shap, exact_shap"),
+    ],
+)
+def test_a_reference_the_method_does_not_use_is_refused(
+    client: Any, error_of: Any, method: str, reference: dict[str, Any], able: str
+) -> None:
+    asked = {"instances": [[3, 1, "much"]], "method": method, **reference}
+    response = client.post("/v1/models/coded:explain", json=asked)
+    assert response.status_code == 400
+    message = error_of(response)
+    (name,) = reference
+    assert message == f"{name}: got one, and method {method} uses none, expected none, or a method with one: {able}"
