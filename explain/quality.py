@@ -13,29 +13,32 @@ import numpy as np
 from .plans import Outcome
 
 
-def quality_figures(outcome: Outcome, evaluations: int, forward_gap: np.ndarray) -> list[dict[str, Any]]:
+def quality_figures(outcome: Outcome, evaluations: np.ndarray, forward_gap: np.ndarray) -> list[dict[str, Any]]:
     """One dict of figures for each item.
 
     `completeness_gap` = sum of attributions - (f(x) - f(reference)), absolute and relative, None for methods that do
-    not promise it; `standard_error`, the largest of the attributions' errors, None where nothing was sampled;
+    not promise it; `standard_error` or `quadrature_error`, the largest of the attributions' errors, None where nothing
+    was sampled or the rule does not estimate its error;
     `sparsity`, the Gini index of |attribution| (Hurley & Rickard 2009); `forward_gap`, the largest difference between
     the program's forward value and the served model's own; `evaluations` of the model for this item.
     """
     count = len(outcome.explained_value)
-    return [_figures(outcome, item, evaluations, float(forward_gap[item])) for item in range(count)]
+    return [_figures(outcome, item, int(evaluations[item]), float(forward_gap[item])) for item in range(count)]
 
 
 def _figures(outcome: Outcome, item: int, evaluations: int, forward_gap: float) -> dict[str, Any]:
     phi = _joined(outcome.values, item)
     finite = phi[np.isfinite(phi)]
     errors = None if outcome.errors is None else _joined(outcome.errors, item)
+    largest = None if errors is None else float(errors.max(initial=0.0))
     gap, relative = _completeness(outcome, item, finite)
     return {
         "completeness_gap": gap,
         "completeness_gap_relative": relative,
         "forward_gap": forward_gap,
         "evaluations": evaluations,
-        "standard_error": None if errors is None else float(errors.max(initial=0.0)),
+        "standard_error": largest if outcome.error_kind == "standard_error" else None,
+        "quadrature_error": largest if outcome.error_kind == "quadrature_error" else None,
         "sparsity": gini(finite),
         "max_abs": float(np.abs(finite).max(initial=0.0)),
         "nan_count": int(phi.size - finite.size),

@@ -1,7 +1,7 @@
 """One explanation being made: `begin(...) -> Run`, with `.chunk()`, `.update(outputs)` and `.result()`.
 
 What flows through: chunks of (program, feeds) go out to whoever runs programs, outputs come back in the same order,
-and the attribution can be read once every chunk of the plan has been run. `attribute` is the loop over it. The first
+and the attribution so far can be read once the plan has a full estimate. `attribute` is the loop over it. The first
 chunks are the model itself, unless its outputs were computed already; then, where a final Softmax or Sigmoid was
 stepped around, come those that check the prepared model's forward value against the served one's; then the plan.
 """
@@ -10,6 +10,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -19,7 +20,7 @@ from .coverage import coverage
 from .errors import ExplainError, InvalidInputs, InvalidParameter, MethodUnavailable
 from .methods import METHODS, Method
 from .model import Explained, Model, ModelLike
-from .plans import Plan, Task, blocks, pick
+from .plans import Plan, Step, blocks, pick
 from .programs import Program
 from .programs.draft import item_shape
 from .quality import quality_figures
@@ -35,7 +36,6 @@ from .request import (
 )
 
 RunProgram = Callable[[Program, Arrays], Mapping[str, np.ndarray]]
-Step = tuple[Program, Arrays, Callable[[Mapping[str, np.ndarray]], None]]
 
 
 @dataclass(frozen=True)
@@ -78,16 +78,13 @@ class Run:
         self._steps: Iterator[Step] = iter(())
         self._parts: list[Mapping[str, np.ndarray]] = []
         self._pending: Step | None = None
-        self._waiting = 1
 
     def know(self, outputs: Mapping[str, Any]) -> None:
         """Take the served model's own outputs; the plan is made here."""
         self.outputs = {name: np.asarray(value) for name, value in outputs.items()}
         self._request = self._complete(self.outputs)
         self.plan = self.method.plan(self._request)
-        tasks = list(self.plan.tasks())
-        self._waiting = len(tasks)
-        self._steps = self._planned(self._request, self.plan, tasks)
+        self._steps = self._planned(self._request, self.plan)
 
     def predict_first(self) -> None:
         """Begin with the model itself, since nobody has run it yet."""
@@ -101,22 +98,27 @@ class Run:
         if self._pending is None and self.plan is None:
             self.know({name: np.concatenate([part[name] for part in self._parts]) for name in self._parts[0]})
             self._pending = next(self._steps, None)
-        return None if self._pending is None else self._pending[:2]
+        return None if self._pending is None else (self._pending.program, self._pending.feeds)
 
     def update(self, outputs: Mapping[str, np.ndarray]) -> None:
         """Take the outputs of the chunk handed out last."""
         if self._pending is None:
             raise ExplainError("no chunk is waiting for outputs")
-        program, _, collect = self._pending
-        missing = [name for name in program.outputs if name not in outputs]
+        step = self._pending
+        missing = [name for name in step.program.outputs if name not in outputs]
         if missing:
-            raise ExplainError(f"the outputs of program {program.name!r} lack {missing[0]!r}")
+            raise ExplainError(f"the outputs of program {step.program.name!r} lack {missing[0]!r}")
         self._pending = None
-        collect(outputs)
+        step.collect(outputs)
+
+    @property
+    def ready(self) -> bool:
+        """Whether `result()` has something to say: from the first full estimate on."""
+        return self.plan is not None and self.plan.ready
 
     def result(self) -> Attribution:
-        """The attribution, once every chunk has been run."""
-        if self.plan is None or self._request is None or self._waiting:
+        """The attribution so far, from the first full estimate on (for a method of one estimate: at its end)."""
+        if self.plan is None or self._request is None or not self.plan.ready:
             raise ExplainError("the explanation is not finished: run chunk() and update() until chunk() gives None")
         request, outcome = self._request, self.plan.outcome()
         explained = request.explained
@@ -144,17 +146,12 @@ class Run:
     def _predicting(self) -> Iterator[Step]:
         program = compile_program(self.model, "forward")
         for rows in _row_blocks(self.model, self.inputs):
-            yield program, {name: array[rows] for name, array in self.inputs.items()}, self._parts.append
+            yield Step(program, {name: array[rows] for name, array in self.inputs.items()}, self._parts.append)
 
-    def _planned(self, request: Request, plan: Plan, tasks: list[Task]) -> Iterator[Step]:
+    def _planned(self, request: Request, plan: Plan) -> Iterator[Step]:
         if request.explained.link != "identity":
             yield from self._checking(request)
-        for task in tasks:
-            yield plan.program, plan.feeds(task), lambda outputs, task=task: self._collect(plan, task, outputs)  # type: ignore[misc]  # the default binds this turn's task
-
-    def _collect(self, plan: Plan, task: Task, outputs: Mapping[str, np.ndarray]) -> None:
-        plan.collect(task, outputs)
-        self._waiting -= 1
+        yield from plan.steps()
 
     def _checking(self, request: Request) -> Iterator[Step]:
         """All groups present: the values, to be sent through the link and held against the model's own."""
@@ -169,9 +166,10 @@ class Run:
                 feeds[f"{name}.background"] = array[rows][:1]
             feeds["mask"] = np.ones((rows.stop - rows.start, 1, 1), dtype=dtype)
             feeds["background.weight"] = np.ones(1, dtype=dtype)
-            yield program, feeds, lambda outputs, rows=rows: self._check(request, rows, outputs["value"])  # type: ignore[misc]  # the default binds this turn's rows
+            yield Step(program, feeds, partial(self._check, request, rows))
 
-    def _check(self, request: Request, rows: slice, value: np.ndarray) -> None:
+    def _check(self, request: Request, rows: slice, outputs: Mapping[str, np.ndarray]) -> None:
+        value = outputs["value"]
         served = request.outputs[request.explained.output][rows]
         logits = value[:, 0].reshape(served.shape).astype(np.float64)
         if request.explained.link == "softmax":

@@ -9,8 +9,8 @@ import onnx
 import pytest
 
 import explain
-from explain import plans
 from explain.methods.gradients import gauss_legendre
+from explain.plans import base as plans
 from tests.explain.graphs import (
     MLP_WEIGHTS,
     Nodes,
@@ -140,7 +140,7 @@ def test_how_work_is_cut_in_chunks_changes_nothing(method: str, monkeypatch: pyt
 def chunks(model: explain.Model, x: np.ndarray, method: str, options: dict[str, Any]) -> int:
     run = explain.begin(model, {"x": x}, method=method, outputs={"y": np.full((20, 3), 1 / 3, np.float32)}, **options)
     assert run.plan is not None
-    return len(list(run.plan.tasks()))
+    return len(list(run.plan.steps()))
 
 
 @pytest.mark.parametrize("method", SHAPLEY)

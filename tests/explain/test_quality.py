@@ -19,6 +19,7 @@ FIGURES = {
     "forward_gap",
     "evaluations",
     "standard_error",
+    "quadrature_error",
     "sparsity",
     "max_abs",
     "nan_count",
@@ -87,7 +88,7 @@ def test_gini_by_its_definition() -> None:
 def test_values_that_are_no_numbers_are_counted_and_left_out() -> None:
     values = {"x": np.array([[1.0, np.nan, np.inf, -3.0]]), "z": np.array([[0.0, 0.0]])}
     outcome = Outcome(values, np.array([2.0]), np.array([1.0]), complete=True)
-    (figures,) = quality_figures(outcome, 5, np.array([0.5]))
+    (figures,) = quality_figures(outcome, np.array([5]), np.array([0.5]))
     assert figures["nan_count"] == 2
     assert figures["max_abs"] == 3.0
     assert figures["completeness_gap"] == -3.0
@@ -97,7 +98,7 @@ def test_values_that_are_no_numbers_are_counted_and_left_out() -> None:
 
 def test_nothing_attributed_and_nothing_to_attribute_is_no_gap() -> None:
     outcome = Outcome({"x": np.zeros((1, 3))}, np.array([2.0]), np.array([2.0]), complete=True)
-    (figures,) = quality_figures(outcome, 1, np.zeros(1))
+    (figures,) = quality_figures(outcome, np.array([1]), np.zeros(1))
     assert (figures["completeness_gap"], figures["completeness_gap_relative"], figures["sparsity"]) == (0.0, 0.0, 0.0)
 
 

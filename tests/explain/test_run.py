@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 import explain
-from explain import plans
+from explain.plans import base as plans
 from tests.explain.graphs import Nodes, attribute, cnn, made, mlp, mlp_twin, numbers, run, serve, tensor
 
 X, BACKGROUND = numbers(3, 4, seed=140), numbers(2, 4, seed=141)

@@ -1,0 +1,111 @@
+"""Plans: the small arrays that say at which points a program is run, and how its outputs add up.
+
+A plan knows its program and hands out steps: a program, what to feed it, and who takes the outputs. It accumulates in
+float64 and never looks at who else shared a run. Chunk sizes depend on the size of one item, never on how many items
+came together, so that the same request gives the same attribution whatever else was asked.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass, field
+from typing import Protocol
+
+import numpy as np
+
+from ..model import Model
+from ..programs import Program
+from ..request import Arrays, Request
+
+ELEMENTS_PER_RUN = 1 << 21
+ROWS_PER_RUN = 4096
+
+
+@dataclass(frozen=True)
+class Step:
+    """One run: a program, its feeds, and who takes the outputs. Steps are answered in the order they are handed out."""
+
+    program: Program
+    feeds: Arrays
+    collect: Callable[[Mapping[str, np.ndarray]], None]
+
+
+@dataclass(frozen=True)
+class Task:
+    """A block of items and evaluations (and background rows) that one run answers."""
+
+    rows: slice
+    evaluations: slice
+    background: slice = field(default_factory=lambda: slice(0, 1))
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """What a plan found: attributions, their errors, and the explained function at the item and at its reference.
+
+    `error_kind` names the errors ("standard_error" of a sample, "quadrature_error" of a rule). `complete` says that the
+    attributions promise to add up to explained_value - base_values.
+    """
+
+    values: Arrays
+    explained_value: np.ndarray
+    base_values: np.ndarray | None = None
+    errors: Arrays | None = None
+    error_kind: str = "standard_error"
+    complete: bool = False
+
+
+class Plan(Protocol):
+    """What a run needs of a plan."""
+
+    @property
+    def program(self) -> Program:
+        """The program that makes the attributions; its digest is recorded."""
+
+    @property
+    def evaluations(self) -> np.ndarray:
+        """[N] evaluations of the model spent on each item so far."""
+
+    @property
+    def ready(self) -> bool:
+        """Whether `outcome` means something: after the first full estimate, or at the end."""
+
+    def steps(self) -> Iterator[Step]:
+        """The work, in order. A step may depend on the outputs of those before it."""
+
+    def outcome(self) -> Outcome:
+        """The attribution so far."""
+
+
+def blocks(model: Model, inputs: Arrays, evaluations: int, width: int = 1) -> Iterator[Task]:
+    """Cut N items times K evaluations, each of `width` rows of the model, into runs of bounded size."""
+    limit = max(1, capacity(model, inputs) // width)
+    step = min(evaluations, limit)
+    rows = max(1, limit // step)
+    items = len(next(iter(inputs.values())))
+    for first in range(0, items, rows):
+        for start in range(0, evaluations, step):
+            stop = min(start + step, evaluations)
+            yield Task(slice(first, min(first + rows, items)), slice(start, stop))
+
+
+def capacity(model: Model, inputs: Arrays) -> int:
+    """How many rows of the model one run may hold: set by the size of one item, and 1 for a model that takes one."""
+    if model.row_by_row:
+        return 1
+    size = max(1, max(int(np.prod(array.shape[1:])) for array in inputs.values()))
+    return max(1, min(ROWS_PER_RUN, ELEMENTS_PER_RUN // size))
+
+
+def target_feeds(request: Request, rows: slice) -> Arrays:
+    """The feeds that say what is explained."""
+    return {"target": request.target.index[rows], "target.weight": request.target.weight[rows]}
+
+
+def pick(request: Request, value: np.ndarray, rows: slice) -> np.ndarray:
+    """f [N, K] from `value` [N, K, C]: the targets' weighted sum, C in the order of the output's elements."""
+    index, weight = request.target.index[rows], request.target.weight[rows]
+    shape = request.outputs[request.explained.output].shape[1:]
+    places = np.ravel_multi_index(tuple(np.moveaxis(index, 2, 0)), shape) if shape else np.zeros(index.shape[:2], int)
+    picked = np.take_along_axis(value, np.asarray(places)[:, None, :], axis=2)
+    return np.asarray((picked * weight[:, None, :]).sum(axis=2))
