@@ -15,7 +15,7 @@ from werkzeug.exceptions import HTTPException
 from . import routes
 from .config import Config
 from .errors import InvalidOutput, headers_of, message_of, status_of
-from .logs import log
+from .logs import log, reasons
 from .routes.incoming import DECISION_HEADER, EXTENSION
 from .service import Service
 from .serving import open_service
@@ -106,8 +106,11 @@ def _error(error: Exception) -> Response:
     """What any room raised, with the number of its type."""
     status = status_of(error)
     extra = {"request_id": g.request_id, "error": type(error).__name__}
-    if status >= HTTPStatus.INTERNAL_SERVER_ERROR:
+    if status is HTTPStatus.INTERNAL_SERVER_ERROR:
         log().error("request failed", extra=extra, exc_info=error)
+    elif status > HTTPStatus.INTERNAL_SERVER_ERROR:
+        # Known trouble, repeated by every probe and every request: its reasons are what helps, not where it surfaced.
+        log().warning("request not served", extra={**extra, "reason": reasons(error)})
     else:
         log().debug("request refused", extra=extra)
     response = _failure(message_of(error), status.value)

@@ -12,8 +12,9 @@ from datetime import UTC, datetime
 from typing import Any
 
 LOGGER = "glasshouse"
-FIELDS = ("request_id", "decision", "method", "route", "status", "milliseconds", "model", "error")
+FIELDS = ("request_id", "decision", "method", "route", "status", "milliseconds", "model", "error", "reason")
 LONGEST = 300
+LONGEST_REASON = 4000
 
 
 class JsonLines(logging.Formatter):
@@ -29,10 +30,23 @@ class JsonLines(logging.Formatter):
         for field in FIELDS:
             value = getattr(record, field, None)
             if value is not None:
-                line[field] = value[:LONGEST] if isinstance(value, str) else value
+                longest = LONGEST_REASON if field == "reason" else LONGEST
+                line[field] = value[:longest] if isinstance(value, str) else value
         if record.exc_info:
             line["trace"] = self.formatException(record.exc_info)
         return json.dumps(line, ensure_ascii=True)
+
+
+def reasons(error: BaseException) -> str:
+    """What an error says and what its causes said, in one line, each once."""
+    said: list[str] = []
+    at: BaseException | None = error
+    while at is not None:
+        words = " ".join(str(at).split()) or type(at).__name__
+        if not any(words in earlier for earlier in said):
+            said.append(words)
+        at = at.__cause__
+    return "; because ".join(said)
 
 
 def log() -> logging.Logger:
