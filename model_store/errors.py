@@ -100,10 +100,10 @@ class Conflict(StoreError):
 
 
 class CorruptBlob(StoreError):
-    """A file of the store does not hold what it must. `path` is relative to the store."""
+    """A file of the store does not hold what it must. `path` is relative to the store; `problem` says the rest."""
 
     def __init__(self, digest: str, path: str, problem: str) -> None:
-        super().__init__(f"{path} is corrupt: {problem} (digest {digest})")
+        super().__init__(f"{path} is corrupt: {problem}")
         self.digest, self.path, self.problem = digest, path, problem
 
 

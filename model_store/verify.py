@@ -24,15 +24,17 @@ class Problem:
 
 def read_manifest(blobs: Blobs, name: str, number: int, digest: str) -> Manifest:
     """The manifest a version points to. Raises CorruptBlob if it is not there, not readable, or another model's."""
-    path = f"models/{name}/versions/{number}"
+    path, its = f"models/{name}/versions/{number}", f"its manifest (digest {digest})"
     try:
         manifest = Manifest.from_bytes(blobs.get(digest))
     except UnknownBlob:
-        raise CorruptBlob(digest, path, "the manifest it names is not in the store") from None
+        raise CorruptBlob(digest, path, f"{its} is not in the store") from None
+    except CorruptBlob as error:
+        raise CorruptBlob(digest, path, f"{its} is damaged: {error.problem}") from error
     except InvalidManifest as error:
-        raise CorruptBlob(digest, path, f"the manifest it names is not valid: {error}") from None
+        raise CorruptBlob(digest, path, f"{its} is not valid: {error}") from None
     if manifest.name != name or "model" not in manifest.files:
-        raise CorruptBlob(digest, path, f"it names a manifest of {manifest.name!r}")
+        raise CorruptBlob(digest, path, f"{its} is one of {manifest.name!r}")
     return manifest
 
 
@@ -48,6 +50,13 @@ def problems(root: Path, blobs: Blobs) -> list[Problem]:
     return found
 
 
+def _problem(path: str, error: StoreError) -> Problem:
+    """What is wrong at a path; an error that names this path itself is told without it."""
+    if isinstance(error, CorruptBlob) and error.path == path:
+        return Problem(path, f"is corrupt: {error.problem}")
+    return Problem(path, str(error))
+
+
 def _blob_problems(blobs: Blobs) -> Iterator[Problem]:
     for digest, path in blobs.all():
         if not digest:
@@ -56,7 +65,7 @@ def _blob_problems(blobs: Blobs) -> Iterator[Problem]:
         try:
             blobs.get(digest)
         except StoreError as error:
-            yield Problem(blobs.relative(path), str(error))
+            yield _problem(blobs.relative(path), error)
 
 
 def _model_problems(root: Path, blobs: Blobs, name: str) -> Iterator[Problem]:
@@ -68,7 +77,7 @@ def _model_problems(root: Path, blobs: Blobs, name: str) -> Iterator[Problem]:
             digest = pointers.manifest_digest(number)
             manifest = read_manifest(blobs, name, number, digest or "")
         except StoreError as error:
-            yield Problem(path, str(error))
+            yield _problem(path, error)
             continue
         for role, file in manifest.files.items():
             if not blobs.has(file.digest):
@@ -80,7 +89,7 @@ def _model_problems(root: Path, blobs: Blobs, name: str) -> Iterator[Problem]:
         try:
             target = pointers.alias(alias)
         except StoreError as error:
-            yield Problem(path, str(error))
+            yield _problem(path, error)
             continue
         if target is not None and target not in versions:
             yield Problem(path, f"stands for version {target}, which is not there")

@@ -172,6 +172,24 @@ def test_a_flipped_bit_in_any_file_is_refused_by_name(store, mixed):
     assert store.verify() == []
 
 
+def test_damage_is_said_once_and_names_what_it_hits(store, mixed):
+    version = store.publish(mixed, FILES)
+    for digest in (version.model_digest, version.digest):
+        path = store.root / "blobs" / "sha256" / digest[:2] / digest[2:]
+        path.write_bytes(path.read_bytes()[::-1])
+    found = {problem.path: problem.problem for problem in store.verify()}
+    relative = {digest: f"blobs/sha256/{digest[:2]}/{digest[2:]}" for digest in (version.model_digest, version.digest)}
+    assert sorted(found) == sorted([*relative.values(), "models/mixed/versions/1"])
+    came = hashlib.sha256(FILES["model"][::-1]).hexdigest()
+    assert found[relative[version.model_digest]] == f"is corrupt: its bytes have the digest {came}"
+    assert found["models/mixed/versions/1"].startswith(f"is corrupt: its manifest (digest {version.digest}) is damaged")
+    with pytest.raises(CorruptBlob) as caught:
+        version.file("model")
+    assert str(caught.value) == f"{relative[version.model_digest]} is corrupt: its bytes have the digest {came}"
+    with pytest.raises(CorruptBlob, match=r"^models/mixed/versions/1 is corrupt: its manifest"):
+        store.resolve("mixed")
+
+
 def _read_everything(store: Store) -> None:
     version = store.resolve("mixed", "live")
     for role in version.manifest.files:
