@@ -63,7 +63,7 @@ def open_picture(body: bytes, field: str, max_pixels: int = MAX_PIXELS) -> Image
     except StoreError:
         raise
     except (Image.DecompressionBombError, Image.DecompressionBombWarning):
-        raise TooLarge(field, "a picture of too many pixels", f"{max_pixels} pixels") from None
+        raise _too_many(_size(body), field, max_pixels) from None
     except UnidentifiedImageError:
         raise InvalidInput(field, _looks_like(body), "a whole PNG or JPEG file") from None
     except Exception:
@@ -72,18 +72,27 @@ def open_picture(body: bytes, field: str, max_pixels: int = MAX_PIXELS) -> Image
 
 
 def _check_header(picture: Image, field: str, max_pixels: int) -> None:
-    width, height = picture.size
-    if width * height > max_pixels:
-        raise TooLarge(
-            field,
-            f"a picture of {width} x {height} = {width * height} pixels",
-            f"{max_pixels} pixels for all pictures of a request",
-        )
+    if picture.width * picture.height > max_pixels:
+        raise _too_many(picture.size, field, max_pixels)
     frames = getattr(picture, "n_frames", 1)
     if frames != 1 and picture.format == "PNG":
         raise InvalidInput(field, f"a moving picture of {frames} frames", "one still picture")
     if picture.mode not in ("1", "L", "LA", "P", "PA", "RGB", "RGBA", *_GREY16):
         raise InvalidInput(field, f"a picture in colour mode {picture.mode}", "grey or RGB")
+
+
+def _too_many(size: tuple[int, int], field: str, max_pixels: int) -> TooLarge:
+    width, height = size
+    came = f"a picture of {width} x {height} = {width * height} pixels"
+    return TooLarge(field, came, f"{max_pixels} pixels for all pictures of a request")
+
+
+def _size(body: bytes) -> tuple[int, int]:
+    """Width and height by the header of a file that Pillow's opener found too large to tell."""
+    from PIL import JpegImagePlugin, PngImagePlugin
+
+    reader = PngImagePlugin.PngImageFile if body.startswith(b"\x89PNG") else JpegImagePlugin.JpegImageFile
+    return reader(io.BytesIO(body)).size
 
 
 def _plain(picture: Image, field: str) -> Image:

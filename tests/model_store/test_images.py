@@ -123,8 +123,20 @@ def test_a_bomb_is_refused_by_its_header(grey, size, monkeypatch):
         raise AssertionError("the picture was decoded")
 
     monkeypatch.setattr("PIL.ImageFile.ImageFile.load", never)
-    with pytest.raises(TooLarge, match="pixels"):
+    with pytest.raises(TooLarge) as caught:
         decode_image(grey, bomb(*size))
+    width, height = size
+    assert caught.value.came == f"a picture of {width} x {height} = {width * height} pixels"
+    assert caught.value.limit == "25000000 pixels for all pictures of a request"
+
+
+def test_a_jpeg_bomb_is_told_by_its_size_too(grey, picture_file):
+    body = bytearray(picture_file(Image.new("L", (8, 8)), "JPEG"))
+    at = body.index(b"\xff\xc0") + 5  # the frame's header: marker, length, precision, height, width
+    assert struct.unpack(">HH", body[at : at + 4]) == (8, 8)
+    body[at : at + 4] = struct.pack(">HH", 50_000, 60_000)
+    with pytest.raises(TooLarge, match="60000 x 50000 = 3000000000 pixels"):
+        decode_image(grey, bytes(body))
 
 
 def test_a_picture_at_the_limit_passes(grey, picture_file):
