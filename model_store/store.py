@@ -147,6 +147,14 @@ class Store:
             names = [name for name in names_in(self._models) if NAME.fullmatch(name)]
         return [name for name in names if Pointers(self.root, name).versions()]
 
+    def numbers(self, name: str, archived: bool = True) -> list[int]:
+        """The version numbers of a model, ascending, with the archived ones or without; the versions are not read, so
+        a damaged one is among them. Raises UnknownModel.
+        """
+        pointers = self._pointers(name)
+        hidden = set() if archived else pointers.archived()
+        return [number for number in self._known(pointers, name) if number not in hidden]
+
     def versions(self, name: str) -> list[ModelVersion]:
         """All versions of a model, ascending, archived ones too. Raises UnknownModel, CorruptBlob."""
         pointers = self._pointers(name)

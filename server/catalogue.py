@@ -11,7 +11,8 @@ import explain
 from model_store import InputSpec, ModelVersion, OutputSpec, StoreError
 
 from . import features, methods
-from .loaded import LoadedModel
+from .errors import ModelUnusable
+from .loaded import LoadedModel, file_of
 from .version import VERSION
 from .wire.tensors import datatype_of
 
@@ -103,12 +104,12 @@ def example(version: ModelVersion) -> Any:
     """The first real example of a model, as a V1 instance; None where it has none.
 
     Raises:
-        StoreError: the file of examples is damaged.
+        ModelUnusable: the file of examples is damaged.
     """
     if not version.has("examples"):
         return None
     try:
-        entries = json.loads(version.file("examples"))
+        entries = json.loads(file_of(version, "examples"))
         return entries[0]["instance"]
     except (ValueError, LookupError, TypeError):
         return None
@@ -140,7 +141,7 @@ def console_entry(loaded: LoadedModel) -> dict[str, Any]:
 def _example_or_none(version: ModelVersion) -> Any:
     try:
         return example(version)
-    except StoreError:
+    except (StoreError, ModelUnusable):
         return None
 
 

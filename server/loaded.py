@@ -19,7 +19,7 @@ import numpy as np
 
 import engine
 import explain
-from model_store import InvalidManifest, ModelVersion, StoreError
+from model_store import CorruptBlob, InvalidManifest, ModelVersion, Role, StoreError, UnknownBlob
 
 from .errors import ModelUnusable
 from .messages import Array
@@ -52,7 +52,7 @@ class LoadedModel:
             digest=self.version.model_digest,
             inputs={spec.name: kind for spec in self.manifest.inputs},
             outputs={spec.name: kind for spec in self.manifest.outputs},
-            load=lambda: self.version.file("model"),
+            load=lambda: file_of(self.version, "model"),
             max_items=1 if self.row_by_row else None,
         )
 
@@ -65,13 +65,14 @@ class LoadedModel:
     @cached_property
     def _source(self) -> explain.Model:
         one_at_a_time = self.manifest.batching.mode == "row"
-        return explain.Model(self.version.file("model"), batch_axes=self._axes, row_by_row=one_at_a_time)
+        return explain.Model(file_of(self.version, "model"), batch_axes=self._axes, row_by_row=one_at_a_time)
 
     @property
     def background(self) -> dict[str, Array] | None:
         """Background rows by input name, axis 0 = rows; None where the model has none.
 
         Raises:
+            ModelUnusable: the file is damaged.
             InvalidManifest: the file is no npz of the model's inputs.
         """
         with self._lock:
@@ -82,13 +83,28 @@ class LoadedModel:
         if "background" not in self.manifest.files:
             return None
         try:
-            with np.load(io.BytesIO(self.version.file("background")), allow_pickle=False) as archive:
+            with np.load(io.BytesIO(file_of(self.version, "background")), allow_pickle=False) as archive:
                 arrays = {name: archive[name] for name in archive.files}
         except (ValueError, OSError, zipfile.BadZipFile) as error:
             raise InvalidManifest("files.background", "is no npz of plain arrays") from error
         if set(arrays) != {spec.name for spec in self.manifest.inputs}:
             raise InvalidManifest("files.background", "does not hold one array for each input")
         return arrays
+
+
+def file_of(version: ModelVersion, role: Role) -> bytes:
+    """The bytes of a version's file.
+
+    Raises:
+        ModelUnusable: they are damaged or gone; names the model, the version, the file's part in it and its digest.
+        StoreError: the store cannot be read.
+    """
+    try:
+        return version.file(role)
+    except (CorruptBlob, UnknownBlob) as error:
+        why = f"is damaged: {error.problem}" if isinstance(error, CorruptBlob) else "is not in the store"
+        file = f"its {role} file {version.manifest.files[role].digest}"
+        raise ModelUnusable(f"model {version.name} version {version.version}: {file} {why}") from error
 
 
 @contextmanager
@@ -101,10 +117,10 @@ def naming(version: ModelVersion) -> Iterator[None]:
     try:
         yield
     except engine.LoadFailed as error:
-        damaged = isinstance(error.__cause__, StoreError)
-        why = str(error.__cause__) if damaged else "the runtime refused it"
-        which = f"model {version.name} version {version.version} (file {version.model_digest})"
-        raise ModelUnusable(f"{which} cannot be served: {why}") from error
+        if isinstance(error.__cause__, ModelUnusable | StoreError):
+            raise error.__cause__ from error.__cause__.__cause__
+        which = f"model {version.name} version {version.version}"
+        raise ModelUnusable(f"{which}: the runtime refused its model file {version.model_digest}") from error
 
 
 class LoadedModels:

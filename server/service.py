@@ -32,6 +32,7 @@ from .config import Config
 from .errors import AuditDisabled, BadRequest, BodyTooLarge, ModelUnusable, message_of
 from .explained import explained_answer
 from .loaded import LoadedModel, LoadedModels, naming
+from .logs import log, reasons
 from .messages import (
     Answer,
     Array,
@@ -80,7 +81,8 @@ class Service:
             try:
                 self._warm_up(self.resolve(name, None))
             except (model_store.StoreError, engine.EngineError, ModelUnusable) as error:
-                missing[name] = str(error)
+                log().error("model not loaded", extra={"model": name, "reason": reasons(error)})
+                missing[name] = message_of(error)
         self._missing = missing
 
     def _offering(self) -> list[str]:
@@ -132,14 +134,13 @@ class Service:
         """Every offered version with its state, READY or UNAVAILABLE with the reason."""
         entries = []
         for name in self.store.models():
-            for version in self.store.versions(name):
-                if not version.archived:
-                    entries.append({"name": name, "version": str(version.version), **self._state(version)})
+            for number in self.store.numbers(name, archived=False):
+                entries.append({"name": name, "version": str(number), **self._state(name, number)})
         return entries
 
-    def _state(self, version: ModelVersion) -> dict[str, str]:
+    def _state(self, name: str, number: int) -> dict[str, str]:
         try:
-            self._open(self.loaded(version))
+            self._open(self.loaded(self.store.resolve(name, number)))
         except (model_store.StoreError, engine.EngineError, ModelUnusable) as error:
             return {"state": "UNAVAILABLE", "reason": message_of(error)}
         return {"state": "READY", "reason": ""}

@@ -38,8 +38,6 @@ def open_service(config: Config) -> Service:
     )
     service = Service(Store(config.store, create=False), engine, _audit(config), config)
     service.start()
-    for name, reason in service.missing().items():
-        log().error("model not loaded", extra={"model": name, "error": reason})
     return service
 
 

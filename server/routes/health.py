@@ -21,8 +21,13 @@ def ready() -> Response:
     """Every required model is loaded."""
     missing = service().missing()
     if missing:
-        raise NotReady(f"not ready: not loaded: {', '.join(sorted(missing))}")
+        raise NotReady("not ready: " + "; ".join(_said(name, missing[name]) for name in sorted(missing)))
     return as_json({"ready": True})
+
+
+def _said(name: str, reason: str) -> str:
+    """A reason that names its model already is not told twice whose it is."""
+    return reason if name in reason else f"model {name}: {reason}"
 
 
 @blueprint.get("/v2/models/<name>/ready")

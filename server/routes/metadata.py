@@ -30,8 +30,7 @@ def models() -> Response:
 def model(name: str, version: str | None = None) -> Response:
     """Inputs, outputs and versions of a model."""
     found = service().store.resolve(name, version)
-    numbers = [entry.version for entry in service().store.versions(name) if not entry.archived]
-    return as_json(catalogue.model_metadata(found, numbers))
+    return as_json(catalogue.model_metadata(found, service().store.numbers(name, archived=False)))
 
 
 @blueprint.get("/v2/models/<name>/config")

@@ -190,6 +190,16 @@ def test_damage_is_said_once_and_names_what_it_hits(store, mixed):
         store.resolve("mixed")
 
 
+def test_numbers_are_told_without_reading_the_versions(store, mixed):
+    for _ in range(3):
+        version = store.publish(mixed, FILES)
+    store.archive("mixed", 2)
+    (store.root / "blobs" / "sha256" / version.digest[:2] / version.digest[2:]).unlink()
+    assert (store.numbers("mixed"), store.numbers("mixed", archived=False)) == ([1, 2, 3], [1, 3])
+    with pytest.raises(UnknownModel):
+        store.numbers("nothing")
+
+
 def _read_everything(store: Store) -> None:
     version = store.resolve("mixed", "live")
     for role in version.manifest.files:
