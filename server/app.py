@@ -10,7 +10,7 @@ from io import BytesIO
 from typing import IO, Any
 
 from flask import Flask, Request, Response, g, request
-from werkzeug.exceptions import HTTPException
+from werkzeug.exceptions import HTTPException, MethodNotAllowed, NotFound, RequestEntityTooLarge
 
 from . import routes
 from .config import Config
@@ -94,12 +94,26 @@ def _finish(response: Response) -> Response:
 def _http_error(error: HTTPException) -> Response:
     """What Flask itself refuses, in our one shape."""
     status = error.code if error.code is not None else status_of(error).value
-    reason = " ".join((error.description or error.name).split())
-    response = _failure(f"{request.method} {request.path[:160]}: {reason}", status)
+    response = _failure(_said(error), status)
     for name, value in error.get_headers():
         if name in ("Allow", "Retry-After"):
             response.headers[name] = value
     return response
+
+
+def _said(error: HTTPException) -> str:
+    """Flask's refusal in our words, where it is one that clients meet."""
+    path = request.path[:160]
+    if isinstance(error, NotFound):
+        return f"path {path}: not found; see /v2 and docs/http-api.md"
+    if isinstance(error, MethodNotAllowed):
+        expected = ", ".join(sorted(error.valid_methods or ()))
+        return f"method: got {request.method} for {path}, expected one of {expected}"
+    length, limit = request.content_length, request.max_content_length
+    if isinstance(error, RequestEntityTooLarge) and limit is not None and (length is None or length > limit):
+        return f"body: got {length or 'more'} bytes, expected at most {limit}"
+    reason = " ".join((error.description or error.name).split())
+    return f"{request.method} {path}: {reason}"
 
 
 def _error(error: Exception) -> Response:

@@ -86,6 +86,21 @@ def test_other_spellings_and_names_are_not_found(client: FlaskClient, error_of: 
     assert len(error_of(response)) < 600
 
 
+def test_what_flask_refuses_is_said_in_our_words(
+    config: Config, open_client: Callable[[Config], FlaskClient], error_of: ErrorOf
+) -> None:
+    client = open_client(dataclasses.replace(config, max_body_mib=1))
+    assert error_of(client.get("/v2/modls")) == "path /v2/modls: not found; see /v2 and docs/http-api.md"
+    assert error_of(client.get("/console/static/x.py")).startswith("path /console/static/x.py: not found")
+    assert error_of(client.get("/v2/models/x/infer")) == (
+        "method: got GET for /v2/models/x/infer, expected one of POST"
+    )
+    large = client.post("/v1/models/flowers:predict", data=b" " * (2**20 + 1), content_type="application/json")
+    assert large.status_code == 413
+    assert error_of(large) == "body: got 1048577 bytes, expected at most 1048576"
+    assert client.post("/v1/models/flowers:predict", json=GOOD).status_code == 200
+
+
 def test_metadata(client: FlaskClient, answer_of: Answer) -> None:
     assert answer_of(client.get("/v2/health/live")) == {"live": True}
     assert answer_of(client.get("/v2/health/ready")) == {"ready": True}
