@@ -55,9 +55,7 @@ class Decision:
 
 def restore(decision_id: str, content: bytes, digest: str, payloads: list[Payload]) -> Decision:
     """The decision of stored bytes; raises CorruptDecision naming everything that differs from what was recorded."""
-    if hashlib.sha256(content).hexdigest() != digest:
-        raise CorruptDecision(decision_id, ["entry: its bytes do not match its digest"])
-    entry = _parse(decision_id, content)
+    entry = checked_entry(decision_id, content, digest)
     expected = {(role, name): text for role, field in ROLES.items() for name, text in entry[field].items()}
     if entry["received"] is not None:
         expected["received", "body"] = {k: v for k, v in entry["received"].items() if k != "media_type"}
@@ -67,6 +65,13 @@ def restore(decision_id: str, content: bytes, digest: str, payloads: list[Payloa
     arrays = {field: {p.name: unpack(p) for p in payloads if p.role == role} for role, field in ROLES.items()}
     received = stored.get(("received", "body"))
     return Decision(entry=entry, digest=digest, received=received.content if received else None, **arrays)
+
+
+def checked_entry(decision_id: str, content: bytes, digest: str) -> dict[str, Any]:
+    """The entry of stored bytes; raises CorruptDecision for bytes that are not those that were recorded."""
+    if hashlib.sha256(content).hexdigest() != digest:
+        raise CorruptDecision(decision_id, ["entry: its bytes do not match its digest"])
+    return _parse(decision_id, content)
 
 
 def _parse(decision_id: str, content: bytes) -> dict[str, Any]:

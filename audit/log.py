@@ -10,7 +10,7 @@ from typing import Any
 import sqlalchemy as sa
 from sqlalchemy.exc import SQLAlchemyError
 
-from .decision import Decision, restore
+from .decision import Decision, checked_entry, restore
 from .draft import DecisionDraft
 from .entry import Entry, compose
 from .errors import CommitFailed, CorruptDecision, InvalidDraft, ReadFailed, UnknownDecision
@@ -58,6 +58,27 @@ class AuditLog:
         content, digest, payloads = self._read(decision_id)
         return restore(decision_id, content, digest, payloads)
 
+    def ids(self, request: str) -> list[str]:
+        """The ids of all decisions of a request, in the order of its rows, by the ULID that they share.
+
+        Raises UnknownDecision, CorruptDecision when the first row's entry is damaged, or ReadFailed.
+        """
+        first = f"{request}.0"
+        if not WELL_FORMED.fullmatch(first):
+            raise UnknownDecision(request)
+        try:
+            with self._engine.begin() as connection:
+                found = connection.execute(_head(first)).one_or_none()
+            if found is None:
+                raise UnknownDecision(request)
+            entry = checked_entry(first, bytes(found.entry), found.digest)
+        except (TypeError, ValueError) as error:
+            raise CorruptDecision(first, [f"a stored column is not of its type ({error})"]) from error
+        except SQLAlchemyError as error:
+            raise ReadFailed(f"the decisions of '{request}' could not be read: {error}") from error
+        # The rows of a request are recorded together or not at all, so the first one's entry speaks for all.
+        return [f"{request}.{row}" for row in range(entry["rows"])]
+
     def count(self) -> int:
         """How many decisions are recorded."""
         try:
@@ -69,11 +90,10 @@ class AuditLog:
     def _read(self, decision_id: str) -> tuple[bytes, str, list[Payload]]:
         if not WELL_FORMED.fullmatch(decision_id):
             raise UnknownDecision(decision_id)
-        head = sa.select(decision.c.entry, decision.c.digest).where(decision.c.id == decision_id)
         body = sa.select(payload).where(payload.c.decision_id == decision_id).order_by(payload.c.role, payload.c.name)
         try:
             with self._engine.begin() as connection:
-                found = connection.execute(head).one_or_none()
+                found = connection.execute(_head(decision_id)).one_or_none()
                 if found is None:
                     raise UnknownDecision(decision_id)
                 payloads = [_payload(dict(row)) for row in connection.execute(body).mappings()]
@@ -82,6 +102,10 @@ class AuditLog:
             raise CorruptDecision(decision_id, [f"a stored column is not of its type ({error})"]) from error
         except SQLAlchemyError as error:
             raise ReadFailed(f"decision '{decision_id}' could not be read: {error}") from error
+
+
+def _head(decision_id: str) -> sa.Select[tuple[bytes, str]]:
+    return sa.select(decision.c.entry, decision.c.digest).where(decision.c.id == decision_id)
 
 
 def _decision_row(entry: Entry) -> dict[str, Any]:

@@ -175,9 +175,16 @@ class Service:
 
     def decision(self, decision_id: str) -> Decision:
         """A recorded decision, its digests checked."""
+        return self._log().get(decision_id)
+
+    def decisions(self, request_id: str) -> list[str]:
+        """The ids of all decisions of one answer, by the part they share."""
+        return self._log().ids(request_id)
+
+    def _log(self) -> AuditLog:
         if self.audit is None:
             raise AuditDisabled("decisions are not recorded by this server (audit = off)")
-        return self.audit.get(decision_id)
+        return self.audit
 
     def close(self) -> None:
         """Stops the engine; what waits fails, what runs ends."""
@@ -230,7 +237,7 @@ class Service:
             dict(decoded.inputs),
             method=method,
             outputs=dict(predicted.outputs),
-            target=targets.resolve_target(request.target, spec, decoded.rows),
+            target=targets.resolve_target(request.target, spec, decoded.rows, predicted.outputs[spec.name]),
             output=spec.name,
             space=request.space,
             seed=request.seed,

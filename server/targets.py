@@ -11,7 +11,7 @@ import explain
 from model_store import Manifest, OutputSpec
 
 from .errors import BadRequest
-from .messages import Arrays
+from .messages import Array, Arrays
 
 CONTRAST = frozenset({"class", "versus"})
 NAMES_SHOWN = 20
@@ -33,26 +33,49 @@ def output_spec(manifest: Manifest, name: str | None) -> OutputSpec:
     raise BadRequest("output", repr(wanted[:60]), f"one of {known}")
 
 
-def resolve_target(target: Any, spec: OutputSpec, rows: int) -> Any:
+def resolve_target(target: Any, spec: OutputSpec, rows: int, values: Array | None = None) -> Any:
     """A client's target as explain/ takes it, with class names turned into indices; None is the predicted class.
 
-    An index or name, ``{"class": a, "versus": b}``, ``{"index": [...]}`` for an output of several axes, or a list with
-    one of the first two for each row. Only classes have a predicted one: of other outputs with several numbers the
-    target must be named, it is never guessed.
+    An index or name, ``{"class": a, "versus": b}``, ``{"index": [...]}`` for an output of several axes, "predicted", or
+    a list with one of these but a position for each row. Only classes have a predicted one: of other outputs with
+    several numbers the target must be named, it is never guessed.
+
+    Args:
+        target: what the client wrote.
+        spec: the explained output.
+        rows: how many rows the request has.
+        values: what the model answered for this output, [rows, ...]; a list that holds "predicted" needs it.
 
     Raises:
         BadRequest: an unknown class name, a target of another kind, or a list that is not one target per row.
     """
     if target is None or target == "predicted":
-        if spec.kind not in ("logits", "probabilities") and classes(spec) != 1:
-            raise BadRequest("target", "none, and the output has several values", _expected(spec))
+        _require_predicted(spec, "target", "none")
         return None
     if not isinstance(target, list):
         return _one(target, spec, "target")
     if len(target) != rows:
         raise BadRequest("target", f"a list of {len(target)}", f"one target, or one for each of the {rows} rows")
-    each = [_one(entry, spec, f"target[{row}]") for row, entry in enumerate(target)]
+    if target and all(entry == "predicted" for entry in target):
+        return resolve_target(None, spec, rows)
+    each = [
+        _predicted(spec, f"target[{row}]", values, row) if entry == "predicted" else _one(entry, spec, f"target[{row}]")
+        for row, entry in enumerate(target)
+    ]
     return each if all(isinstance(entry, int) for entry in each) else _per_row(each)
+
+
+def _require_predicted(spec: OutputSpec, what: str, came: str) -> None:
+    if spec.kind not in ("logits", "probabilities") and classes(spec) != 1:
+        raise BadRequest(what, f"{came}, and the output has several values", _expected(spec))
+
+
+def _predicted(spec: OutputSpec, what: str, values: Array | None, row: int) -> int:
+    """The predicted class of one row among others whose class is named."""
+    _require_predicted(spec, what, "'predicted'")
+    if values is None or values[row].ndim > 1:
+        raise BadRequest(what, "'predicted', and the output has several axes", "one position for all rows")
+    return int(np.argmax(values[row]))
 
 
 def _per_row(each: Sequence[Any]) -> explain.Target:

@@ -217,3 +217,22 @@ def test_a_database_without_tables_fails_by_name(tmp_path: Path, draft: Make) ->
     with pytest.raises(audit.ReadFailed, match="no such table"):
         log.count()
     engine.dispose()
+
+
+def test_the_rows_of_a_request_are_found_by_what_they_share(log: audit.AuditLog, draft: Make) -> None:
+    several, one = log.record(draft(11)), log.record(draft(1))
+    assert log.ids(several[0].split(".")[0]) == several
+    assert log.ids(one[0].split(".")[0]) == one
+    for unknown in ("0" * 26, "", one[0], "01JD%", several[0].split(".")[0].lower()):
+        with pytest.raises(audit.UnknownDecision) as caught:
+            log.ids(unknown)
+        assert caught.value.decision_id == unknown
+
+
+def test_a_damaged_first_row_is_said(log: audit.AuditLog, draft: Make, database: sa.Engine) -> None:
+    ids = log.record(draft(2))
+    for damage in ("X'7b7d'", "7"):
+        with database.begin() as connection:
+            connection.execute(sa.text(f"update decision set entry = {damage} where id = :id"), {"id": ids[0]})
+        with pytest.raises(audit.CorruptDecision):
+            log.ids(ids[0].split(".")[0])

@@ -33,10 +33,14 @@ def output(
         ({"class": "a", "versus": 2}, 1, {"class": 0, "versus": 2}),
         ({"index": [1]}, 1, (1,)),
         ([0, "b"], 2, [0, 1]),
+        (["predicted"], 1, None),
+        (["predicted", "predicted"], 2, None),
+        (["a", "predicted"], 2, [0, 2]),
     ],
 )
 def test_what_is_written_is_what_is_meant(target: Any, rows: int, resolved: Any) -> None:
-    assert resolve_target(target, output(), rows) == resolved
+    values = np.array([[0.0, 5.0, 1.0], [0.0, 1.0, 7.0]])[:rows]
+    assert resolve_target(target, output(), rows, values) == resolved
 
 
 def test_classes_and_contrasts_may_differ_by_row() -> None:
@@ -66,6 +70,11 @@ def test_only_classes_are_predicted() -> None:
         with pytest.raises(BadRequest, match="several values"):
             resolve_target(None, spec, 1)
         assert resolve_target(2, spec, 1) == 2
+        for listed in (["predicted"], ["predicted", 1]):
+            with pytest.raises(BadRequest, match="several values"):
+                resolve_target(listed, spec, len(listed), np.zeros((2, 4)))
+    with pytest.raises(BadRequest, match=r"target\[1\]: got 'predicted', and the output has several axes"):
+        resolve_target([0, "predicted"], output("logits", ("N", 9, 3)), 2, np.zeros((2, 9, 3)))
 
 
 @pytest.mark.parametrize(

@@ -135,6 +135,14 @@ def test_a_target_by_name_index_and_contrast(client: FlaskClient) -> None:
     np.testing.assert_allclose(values(both[1]), values(contrast), atol=1e-5)
 
 
+def test_a_list_may_leave_a_row_to_the_prediction(client: FlaskClient) -> None:
+    asked = {"instances": [ROW, [0, 1, "r"], ROW], "target": ["predicted", "rose", {"class": "rose", "versus": "iris"}]}
+    answer = client.post("/v1/models/flowers:explain", json=asked).get_json()
+    names = [entry["target"]["name"] for entry in answer["explanations"]]
+    assert names == [answer["labels"][0], "rose", "rose versus iris"]
+    np.testing.assert_allclose(values(answer["explanations"][0]), values(explain(client)), atol=1e-5)
+
+
 def test_a_target_is_never_guessed_where_there_are_no_classes(client: FlaskClient) -> None:
     asked = {"instances": [[1, 2, 3]]}
     refused = client.post("/v1/models/single:explain", json=asked)
