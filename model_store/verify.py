@@ -64,8 +64,11 @@ def _blob_problems(blobs: Blobs) -> Iterator[Problem]:
             continue
         try:
             blobs.get(digest)
+        except CorruptBlob as error:
+            # The place spells the digest in two parts; whole, it can be searched for.
+            yield Problem(blobs.relative(path), f"blob {digest} is corrupt: {error.problem}")
         except StoreError as error:
-            yield _problem(blobs.relative(path), error)
+            yield Problem(blobs.relative(path), str(error))
 
 
 def _model_problems(root: Path, blobs: Blobs, name: str) -> Iterator[Problem]:

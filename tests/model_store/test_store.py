@@ -181,7 +181,9 @@ def test_damage_is_said_once_and_names_what_it_hits(store, mixed):
     relative = {digest: f"blobs/sha256/{digest[:2]}/{digest[2:]}" for digest in (version.model_digest, version.digest)}
     assert sorted(found) == sorted([*relative.values(), "models/mixed/versions/1"])
     came = hashlib.sha256(FILES["model"][::-1]).hexdigest()
-    assert found[relative[version.model_digest]] == f"is corrupt: its bytes have the digest {came}"
+    assert found[relative[version.model_digest]] == (
+        f"blob {version.model_digest} is corrupt: its bytes have the digest {came}"
+    )
     assert found["models/mixed/versions/1"].startswith(f"is corrupt: its manifest (digest {version.digest}) is damaged")
     with pytest.raises(CorruptBlob) as caught:
         version.file("model")
