@@ -38,7 +38,8 @@ class DecisionDraft:
 
     model: `name`, `version`, `digest` (of the manifest) and `model_digest` (of the served file), hex SHA-256.
     received_at: an aware datetime; received_ns: time.monotonic_ns() of the same moment, for the duration.
-    runtime: JSON-able facts on what ran the model (server_version, engine, engine_version, providers, threads, cpu).
+    runtime: JSON-able facts on what ran the model (server_version, image, engine, engine_version, providers, threads,
+        cpu, runs).
     """
 
     model: Mapping[str, Any]

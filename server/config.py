@@ -75,6 +75,12 @@ class Config:
         "integer", 100_000, "Largest number of evaluations an explain request may ask for per row.", minimum=1
     )
     max_image_pixels: int = _setting("integer", 16_777_216, "Largest image in pixels.", minimum=1)
+    image: str = _setting(
+        "text",
+        "",
+        "Container image the server runs from, such as name@sha256:...; kept in every decision, because a container "
+        "cannot know it by itself.",
+    )
     log_level: str = _setting(
         "text", "info", "Least important kind of log line written.", choices=("debug", "info", "warning", "error")
     )

@@ -11,6 +11,7 @@ import numpy as np
 from audit import DecisionDraft, RowDraft
 from engine import EngineInfo
 
+from .machine import cpu
 from .messages import Answer, Array, Arrays, ExplainAnswer, ImageBody, PredictRequest, RawTensor, Rows
 from .plain import plain
 from .version import VERSION
@@ -20,7 +21,12 @@ ANONYMOUS = "anonymous"
 
 
 def draft(
-    answer: Answer, request: PredictRequest, info: EngineInfo, received_at: datetime, received_ns: int
+    answer: Answer,
+    request: PredictRequest,
+    info: EngineInfo,
+    received_at: datetime,
+    received_ns: int,
+    image: str | None = None,
 ) -> DecisionDraft:
     """The record of one request.
 
@@ -30,6 +36,7 @@ def draft(
         info: the runtime that computed it.
         received_at: when the request came, aware.
         received_ns: ``time.monotonic_ns()`` of the same moment.
+        image: the container image the server runs from, where it was told.
     """
     version = answer.version
     return DecisionDraft(
@@ -47,10 +54,12 @@ def draft(
         rows=[_row(answer, request, row) for row in range(answer.rows)],
         runtime={
             "server_version": VERSION,
+            "image": image,
             "engine": info.runtime,
             "engine_version": info.version,
             "providers": list(info.providers),
             "threads": info.threads,
+            "cpu": cpu(),
             "runs": answer.runs.to_dict(),
         },
     )

@@ -254,7 +254,8 @@ class Service:
     def _recorded(self, answer: AnswerT, request: PredictRequest, clock: Clock) -> AnswerT:
         if self.audit is None:
             return answer
-        draft = records.draft(answer, request, self.engine.info(), clock.received_at, clock.received_ns)
+        image = self.config.image or None
+        draft = records.draft(answer, request, self.engine.info(), clock.received_at, clock.received_ns, image)
         return replace(answer, decisions=tuple(self.audit.record(draft)))
 
 

@@ -8,7 +8,7 @@ from typing import Any
 
 from flask.testing import FlaskClient
 
-from server import Config
+from server import Config, machine
 
 ErrorOf = Callable[[Any], str]
 ROW = {"petal": 1.5, "sepal": -0.5, "colour": "w"}
@@ -41,3 +41,15 @@ def test_without_records_there_is_none(
     response = client.get("/v1/decisions/01JD0000000000000000000000")
     assert response.status_code == 404
     assert "audit = off" in error_of(response)
+
+
+def test_the_record_names_what_ran_the_model(config: Config, open_client: Callable[[Config], FlaskClient]) -> None:
+    for image, recorded in (("", None), ("registry/glasshouse@sha256:ab", "registry/glasshouse@sha256:ab")):
+        client = open_client(dataclasses.replace(config, image=image))
+        (decision,) = client.post("/v1/models/flowers:predict", json={"instances": [ROW]}).get_json()["decisions"]
+        runtime = client.get(f"/v1/decisions/{decision}").get_json()["entry"]["runtime"]
+        assert runtime["image"] == recorded
+        assert runtime["cpu"] == machine.cpu()
+        assert runtime["server_version"] == client.get("/v2").get_json()["version"]
+        assert runtime["engine"] == "onnxruntime"
+        assert runtime["threads"] == 1
