@@ -193,7 +193,10 @@ def _on_batching(found: Found) -> list[str]:
 def _on_methods(manifest: Manifest) -> list[str]:
     told = manifest.explanation
     sentences = [f"Offered explanations: {_listed(told.methods) if told.methods else 'none'}."]
-    sentences += [f"Not offered: {method}: {reason}." for method, reason in told.refused.items()]
+    by_reason: dict[str, list[str]] = {}
+    for method, reason in told.refused.items():
+        by_reason.setdefault(reason, []).append(method)
+    sentences += [f"Not offered: {', '.join(methods)}: {reason}." for reason, methods in by_reason.items()]
     if NO_BACKGROUND in told.refused.values():
         sentences.append("A background set (--background rows.csv) makes the methods that need one available.")
     if told.baseline is None and "integrated_gradients" in told.methods:

@@ -28,4 +28,15 @@ def command(file: Path, raw: bool) -> None:
     if found.blocking:
         blockers = [(blocker.op, blocker.node, blocker.opset) for blocker in found.blocking]
         table(["in the way", "node", ">opset"], blockers)
+    line(f"explained: {found.explained.space} of {found.explained.output}; {found.batching}")
     line(f"methods: {', '.join(found.methods) or 'none'}")
+    for reason, methods in _by_reason(found.refused).items():
+        line(f"not offered: {', '.join(methods)}: {reason}")
+
+
+def _by_reason(refused: dict[str, str]) -> dict[str, list[str]]:
+    """Methods that are refused for the same reason, together."""
+    found: dict[str, list[str]] = {}
+    for method, reason in refused.items():
+        found.setdefault(reason, []).append(method)
+    return found

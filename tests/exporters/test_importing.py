@@ -2,6 +2,7 @@
 
 import io
 import json
+import re
 
 import numpy as np
 import pytest
@@ -85,7 +86,7 @@ def test_without_a_background_the_methods_that_need_one_are_not_offered(mlp, tak
     assert {"kernel_shap", "exact_shap", "grad_cam"} == set(told.refused)
     text = " ".join(said)
     assert "Offered explanations: saliency, input_x_gradient, integrated_gradients." in text
-    assert "Not offered: kernel_shap: it needs a background set" in text
+    assert re.search("Not offered: [a-z_, ]*kernel_shap[a-z_, ]*: it needs a background set", text)
     assert "--background rows.csv" in text
     assert "no default baseline" in text
 
