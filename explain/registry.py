@@ -33,10 +33,14 @@ class Entry:
 
 
 class Registry:
-    """Rules by (domain, operator); refuses doubles and wrong signatures when it is filled."""
+    """Rules by (domain, operator); refuses doubles and wrong signatures when it is filled.
 
-    def __init__(self) -> None:
-        """Start without rules."""
+    A registry made on top of another overrides rules of it: a modified backward rule is a rule like any other.
+    """
+
+    def __init__(self, parent: Registry | None = None) -> None:
+        """Start without rules of its own."""
+        self.parent = parent
         self.rules: dict[tuple[str, str], Entry] = {}
         self.stops: set[tuple[str, str]] = set()
 
@@ -69,11 +73,14 @@ class Registry:
 
     def carries(self, node: Node) -> bool:
         """Whether a gradient can pass this node at all."""
-        return (_domain(node), node.op) not in self.stops
+        own = (_domain(node), node.op) not in self.stops
+        return own and (self.parent is None or self.parent.carries(node))
 
     def find(self, node: Node) -> Entry:
         """The rule of a node; UnsupportedOperator names operator, node, opset and how many are known."""
         entry = self.rules.get((_domain(node), node.op))
+        if entry is None and self.parent is not None:
+            return self.parent.find(node)
         if entry is None:
             spelled = f"{node.domain}::" if node.domain not in ("", "ai.onnx") else ""
             raise node.refuse(f"no gradient rule for {spelled}{node.op} ({len(self.rules)} operators have one)")
@@ -82,7 +89,7 @@ class Registry:
     def knows(self, node: Node) -> bool:
         """Whether the node has a rule or carries no gradient."""
         key = (_domain(node), node.op)
-        return key in self.rules or key in self.stops
+        return key in self.rules or key in self.stops or (self.parent is not None and self.parent.knows(node))
 
 
 def _domain(node: Node) -> str:

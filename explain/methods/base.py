@@ -63,7 +63,8 @@ class Method:
     """An explanation method.
 
     `needs` names what it cannot do without: "gradient", "baseline", "background", "spatial". `source` is the paper.
-    `passes` says in words what it costs in forward passes (F) of one item.
+    `passes` says in words what it costs in forward passes (F) of one item. `caution` says why a method should not be
+    relied on, where that is known.
     """
 
     name: str
@@ -73,6 +74,7 @@ class Method:
     passes: str
     settings: tuple[Parameter, ...]
     plan: Callable[[Request], Plan]
+    caution: str | None = None
 
     @property
     def parameters(self) -> dict[str, Any]:

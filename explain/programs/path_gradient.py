@@ -17,10 +17,14 @@ import numpy as np
 
 from ..backward import backward
 from ..emit import Emitter
-from ..errors import MethodUnavailable
+from ..errors import InvalidParameter, MethodUnavailable
 from ..model import Explained, Leaf, Model
+from ..registry import REGISTRY
+from ..rules.guided import GUIDED
 from .draft import Draft, Program, free, item_shape
 from .target import declare_target, repeat_items, select
+
+RULES = {"gradient": REGISTRY, "guided": GUIDED}
 
 
 @dataclass(frozen=True)
@@ -33,9 +37,14 @@ class Path:
 
 
 def build_path_gradient(
-    model: Model, *, output: str | None = None, space: str | None = None, noise: bool = False
+    model: Model, *, output: str | None = None, space: str | None = None, noise: bool = False, rules: str = "gradient"
 ) -> Program:
-    """Compile the program; `noise=True` adds an input `<input>.noise` [N, J, ...] for each float input."""
+    """Compile the program; `noise=True` adds an input `<input>.noise` [N, J, ...] for each float input.
+
+    `rules` names the backward rules: "gradient", or "guided" for those of guided backpropagation.
+    """
+    if rules not in RULES:
+        raise InvalidParameter(f"rules: came {rules!r}, expected one of {', '.join(RULES)}")
     explained = model.explained(output, space)
     leaves = model.leaves(explained)
     if not leaves:
@@ -49,10 +58,10 @@ def build_path_gradient(
     graph = draft.place(direct | fixed, values=encoded)
     value, cotangent = select(emit, draft.explained(graph, explained), "target", "target.weight", repeat)
     seeds = {graph.now(explained.value): draft.to_layout(explained.output, cotangent)}
-    gradients = backward(emit, graph, seeds, [graph.now(leaf.value) for leaf in leaves])
+    gradients = backward(emit, graph, seeds, [graph.now(leaf.value) for leaf in leaves], RULES[rules])
     _contract(draft, paths, {leaf.value: gradients[graph.now(leaf.value)] for leaf in leaves})
     draft.output("value", emit.reshape(value, emit.shape("alpha")), explained.dtype, ("N", "K"))
-    options = {"output": explained.output, "space": explained.space, "noise": noise}
+    options = {"output": explained.output, "space": explained.space, "noise": noise, "rules": rules}
     return draft.finish("path_gradient", explained, options)
 
 
