@@ -29,7 +29,11 @@ def require_one_row(payload: Payload, form: str) -> None:
 
 def render(answer: ExplainAnswer, form: str) -> bytes:
     """The picture as PNG or SVG bytes; raises as :func:`picture`."""
-    drawn = picture(answer)
+    return written(picture(answer), form)
+
+
+def written(drawn: pictures.Picture, form: str) -> bytes:
+    """A picture as PNG or SVG bytes."""
     return drawn.png() if form == negotiation.PNG else drawn.svg().encode("utf-8")
 
 

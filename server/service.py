@@ -26,8 +26,9 @@ import explain
 import model_store
 from audit import AuditLog, Decision
 from model_store import Decoded, Manifest, ModelVersion, Store
+from pictures import Picture
 
-from . import catalogue, methods, records, references, targets
+from . import catalogue, drawing, methods, recorded, records, references, targets
 from .config import Config
 from .errors import AuditDisabled, BadRequest, BodyTooLarge, ModelUnusable, message_of
 from .explained import explained_answer
@@ -180,6 +181,18 @@ class Service:
     def decisions(self, request_id: str) -> list[str]:
         """The ids of all decisions of one answer, by the part they share."""
         return self._log().ids(request_id)
+
+    def picture_of(self, decision_id: str) -> Picture:
+        """The picture of a recorded decision, drawn from its record and the manifest that answered.
+
+        Raises:
+            NotAcceptable: the record has nothing to draw; the message says why.
+            NotFound: no such decision, or its model is no longer in the store.
+        """
+        found = self.decision(decision_id)
+        recorded.require_drawable(found)
+        version = self.store.resolve(found.entry["model"]["name"], found.entry["model"]["version"])
+        return drawing.picture(recorded.answer_of(found, version, self.config.max_image_pixels))
 
     def _log(self) -> AuditLog:
         if self.audit is None:

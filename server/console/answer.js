@@ -114,10 +114,9 @@ function clearPicture() {
   at("picture").replaceChildren();
 }
 
-/** A link to the record of a decision; the header of a picture names the request, whose only row is row 0. */
+/** A link to the record of a decision. */
 function decisionLink(id) {
-  const whole = id.includes(".") ? id : `${id}.0`;
-  return make("a", { href: `/v1/decisions/${encodeURIComponent(whole)}` }, make("code", {}, whole));
+  return make("a", { href: `/v1/decisions/${encodeURIComponent(id)}` }, make("code", {}, id));
 }
 
 /** Shows the quality figures of an explanation. */

@@ -137,8 +137,12 @@ async function explain(model, body, current) {
   reveal();
   say("Drawing the picture …");
   try {
-    const picture = await askPicture(address(model, "explain"), body);
-    if (current()) answers.showPicture(picture);
+    // From the record, so that one question is one decision; a server that keeps none is asked a second time.
+    const decision = answer.decisions?.[0];
+    const svg = decision
+      ? await askPicture(`/v1/decisions/${encodeURIComponent(decision)}/picture`)
+      : await askPicture(address(model, "explain"), body);
+    if (current()) answers.showPicture({ svg, decision });
   } catch (error) {
     if (current()) answers.showNoPicture(error.message);
   }

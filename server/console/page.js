@@ -64,11 +64,11 @@ export async function ask(path, body) {
   return response.json();
 }
 
-/** POST for a picture; returns the SVG's text and the id of the decision that recorded it. */
+/** GET or POST for a picture; returns the SVG's text. */
 export async function askPicture(path, body) {
   const response = await reach(path, options(body, "image/svg+xml"));
   if (!response.ok) throw await refused(response);
-  return { svg: await response.text(), decision: response.headers.get("Glasshouse-Decision") };
+  return response.text();
 }
 
 function options(body, accept) {

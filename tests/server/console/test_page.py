@@ -110,6 +110,11 @@ def explanation(method, attributions):
     }  # fmt: skip
 
 
+def heatmap(title):
+    drawn = pictures.heatmap(np.eye(8), Image.new("L", (8, 8)), title=title, caption="", legend="", signed=True)
+    return drawn.svg()
+
+
 def fake_application(seen):
     """The console's files under its own policy, and answers that say what was asked."""
     application = Flask("console_test")
@@ -125,13 +130,9 @@ def fake_application(seen):
         model = next(model for model in seen.models if model["name"] == name)
         row = body["instances"][0]
         if request.headers["Accept"] == "image/svg+xml":
-            picture = pictures.heatmap(
-                np.eye(8), Image.new("L", (8, 8)), title=name, caption="", legend="", signed=True
-            )
-            headers = {"Glasshouse-Decision": DECISION}
-            return Response(picture.svg(), mimetype="image/svg+xml", headers=headers)
+            return Response(heatmap(name), mimetype="image/svg+xml")
         outputs = {"image": [0.0] * 7 + [3.0, 0.0, 0.0], "tensor": 12.5}.get(model["kind"], [0.25, 0.75])
-        said = answer(model, outputs)
+        said = answer(model, outputs) | ({} if seen.records else {"decisions": []})
         if verb == "explain":
             shown = [
                 {"feature": key, "label": key, "shown": str(value), "unit": None, "attribution": 0.5}
@@ -140,6 +141,13 @@ def fake_application(seen):
             ]
             said["explanations"] = [explanation(body["method"], shown or {"x": [[0.0]]})]
         return jsonify(said)
+
+    @application.get("/v1/decisions/<decision>/picture")
+    def draw(decision):
+        seen.drawn.append((decision, request.headers["Accept"]))
+        if seen.undrawable:
+            return jsonify(error=seen.undrawable), 406
+        return Response(heatmap(seen.requests[-1][0]), mimetype="image/svg+xml")
 
     @application.get("/v1/decisions/<decision>")
     def read(decision):
@@ -150,7 +158,7 @@ def fake_application(seen):
 
 @pytest.fixture
 def seen():
-    return SimpleNamespace(models=MODELS, requests=[], error=None)
+    return SimpleNamespace(models=MODELS, requests=[], error=None, drawn=[], undrawable=None, records=True)
 
 
 @pytest.fixture
@@ -180,8 +188,9 @@ def test_a_row_is_filled_with_the_example_sent_and_answered(page, seen):
     page.choose("#inputs select", "car (new)")
     page.press()
     sent = {"age": 67, "__proto__": 1.5, "purpose": "A40"}
-    both = {"instances": [sent], "method": "saliency"}
-    assert seen.requests == [("credit", "explain", kind, both) for kind in ("application/json", "image/svg+xml")]
+    asked = {"instances": [sent], "method": "saliency"}
+    assert seen.requests == [("credit", "explain", "application/json", asked)]
+    assert seen.drawn == [(f"{DECISION}.0", "image/svg+xml")]
     assert page.text("#prediction .verdict") == "bad · probability 75.0 %"
     assert [row.text.split("\n") for row in page.all("#prediction tr")] == [["bad", "75.0 %"], ["good", "25.0 %"]]
     assert page.facts("#quality")["Completeness gap"][0] == "1.25e−9"
@@ -205,6 +214,23 @@ def test_the_picture_is_shown_and_told(page):
     assert image.get_attribute("src").startswith("blob:")
     assert image.get_attribute("alt").startswith("credit")
     assert page.complaints() == []
+
+
+def test_a_server_without_records_is_asked_for_the_picture(page, seen):
+    seen.records = False
+    page.open().press()
+    page.until(lambda: page.one("#picture img").get_property("naturalWidth") > 0)
+    (_, _, kind, first), (_, _, other, second) = seen.requests
+    assert (kind, other, first, seen.drawn) == ("application/json", "image/svg+xml", second, [])
+    assert page.facts("#record")["Decision"][0].startswith("not recorded")
+    assert "recorded as" not in page.text("#picture figcaption")
+
+
+def test_a_record_that_cannot_be_drawn_leaves_the_numbers(page, seen):
+    seen.undrawable = "picture: this explanation is neither of an image nor of named features"
+    page.open().press()
+    assert page.text("#picture figcaption") == f"No picture: {seen.undrawable}"
+    assert page.text("#prediction .verdict") == "bad · probability 75.0 %"
 
 
 def test_the_decision_can_be_followed(page):

@@ -11,10 +11,15 @@ from server import create_app, open_service
 
 
 @pytest.fixture
-def page(serve, config):
-    service = open_service(config)
-    yield serve(create_app(config, service))
-    service.close()
+def service(config):
+    opened = open_service(config)
+    yield opened
+    opened.close()
+
+
+@pytest.fixture
+def page(serve, config, service):
+    return serve(create_app(config, service))
 
 
 def number(text):
@@ -47,6 +52,15 @@ def test_a_row_from_example_to_record(page, models):
     body = page.text("body")
     assert json.loads(body)["id"] == decision
     assert digest in body
+
+
+def test_one_click_is_one_decision(page, service):
+    page.open("#flowers").press()
+    page.until(lambda: page.one("#picture img").get_property("naturalWidth") > 0)
+    assert service.audit.count() == 1
+    shown = page.facts("#record")["Decision"][0]
+    assert page.text("#picture figcaption a:nth-of-type(2)") == shown
+    assert page.one("#picture img").get_attribute("alt").startswith("flowers")
 
 
 def test_an_uploaded_image_is_explained(page, models, tmp_path):
