@@ -11,7 +11,7 @@ from .compiler import compile as compile_program
 from .errors import ExplainError, InvalidModel, MethodUnavailable, UnsupportedOperator
 from .methods import METHODS
 from .model import Explained, Model, ModelLike
-from .programs.activation_map import spatial_layer
+from .programs.layers import spatial_layer
 from .registry import REGISTRY
 
 
