@@ -16,13 +16,14 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any, TypeVar
 
+import numpy as np
 import onnx
 from google.protobuf.message import DecodeError
 
 from . import rules
 from .backward import differentiable_path
 from .errors import InvalidModel, InvalidParameter, MethodUnavailable
-from .graph import OPSET, Dim, Graph, Node, reads
+from .graph import OPSET, Dim, Graph, Node, Shape, reads
 from .prepare import has_function_body, opset_of, prepare
 from .registry import REGISTRY
 
@@ -31,6 +32,7 @@ __all__ = ["Explained", "Leaf", "Model", "ModelLike", "rules"]
 CACHE = 32
 Made = TypeVar("Made")
 SQUASHING = {"Softmax": "softmax", "Sigmoid": "sigmoid"}
+MOVES = ("Expand", "Reshape", "Squeeze", "Transpose", "Unsqueeze")
 SPACES = ("logit", "probability", "output")
 
 
@@ -168,17 +170,18 @@ class Model:
     def leaves(self, explained: Explained) -> tuple[Leaf, ...]:
         """Where gradients are taken: float inputs themselves, integer and string inputs where they become floats.
 
-        Raises MethodUnavailable, naming input and value, where an encoding cannot be told apart by element or input.
+        Conditions and masks made of such inputs are held as they are. Raises MethodUnavailable, naming input and
+        value, where an encoding cannot be told apart by element or input.
         """
         needed = self.graph.upstream([explained.value])
         encodings = self._encodings()
+        floats = {name: {name} for name, kind in self.graph.inputs.items() if kind.is_float}
+        path = differentiable_path(self.graph, [*floats, *encodings], [explained.value])
         found: list[Leaf] = []
-        for name, kind in self.graph.inputs.items():
-            if name not in needed:
-                continue
-            for value in [name] if kind.is_float else [value for value, names in encodings.items() if name in names]:
-                if differentiable_path(self.graph, [value], [explained.value]):
-                    found.append(self._leaf(name, value, encodings.get(value, {name})))
+        for name in self.graph.inputs:
+            for value, made_of in (floats | encodings).items() if name in needed else ():
+                if name in made_of and value in path and not self._is_mask(name, value):
+                    found.append(self._leaf(name, value, made_of))
         return tuple(found)
 
     def _leaf(self, name: str, value: str, made_of: set[str]) -> Leaf:
@@ -188,17 +191,24 @@ class Model:
         own, shape = self.graph.inputs[name].shape or (), self.graph.type(value).shape
         producer = self.graph.producers.get(value)
         inside = producer is not None and producer.op == "OneHot" and producer.attr("axis", -1) not in (-1, len(own))
-        if shape is None or inside or len(shape) < len(own) or not all(map(_alike, own, shape)):
+        if shape is None or inside or not _keeps_axes(own, shape):
             raise MethodUnavailable(
                 f"the encoding {value!r} of input {name!r} does not keep its axes {list(own)} in front"
             )
         return Leaf(name, value, len(shape) - len(own))
 
+    def _is_mask(self, name: str, value: str) -> bool:
+        """Whether an integer input was spread over further axes and then only cast: what an attention mask is."""
+        own, shape = self.graph.inputs[name].shape or (), self.graph.type(value).shape or ()
+        producer = self.graph.producers.get(value)
+        cast = producer is not None and producer.op in ("Cast", "CastLike")
+        return cast and len(shape) > len(own) and not _keeps_axes(own, shape)
+
     def _encodings(self) -> dict[str, set[str]]:
         """First floating-point values made of non-float inputs alone, each with the inputs it is made of.
 
         What a node makes of a code and a float together (a condition and what it selects, say) is no encoding: the
-        gradient has to pass it.
+        gradient has to pass it. Nor is what is made of a condition: it is flat almost everywhere.
         """
         live = {name for name, kind in self.graph.inputs.items() if kind.is_float}
         codes = {name: {name} for name in self.graph.inputs if name not in live}
@@ -211,8 +221,17 @@ class Model:
                 floats = [value for value in node.outputs if self.graph.type(value).is_float]
                 found |= dict.fromkeys(floats, made_of)
                 live.update(floats)
-                codes |= {value: made_of for value in node.outputs if value not in floats}
+                codes |= {v: made_of for v in node.outputs if v not in floats and not self._is_condition(node, v)}
         return found
+
+    def _is_condition(self, node: Node, value: str) -> bool:
+        """Whether a truth value is one for itself: not so where a code is compared with a list, which is a one-hot."""
+        if self.graph.type(value).dtype != "bool" or node.op in ("Identity", *MOVES):
+            return False
+        listed = any(
+            tensor is not None and np.prod(tensor.dims) > 1 for tensor in map(self.graph.constants.get, node.inputs)
+        )
+        return not (node.op == "Equal" and listed)
 
     def remember(self, key: str, make: Callable[[], Made]) -> Made:
         """A program, or what else is made once, from the bounded cache, or made now."""
@@ -227,6 +246,10 @@ class Model:
 
 
 ModelLike = Model | onnx.ModelProto | bytes | str | os.PathLike[str]
+
+
+def _keeps_axes(own: Shape, shape: Shape) -> bool:
+    return len(shape) >= len(own) and all(map(_alike, own, shape))
 
 
 def _alike(one: Dim, other: Dim) -> bool:

@@ -18,6 +18,7 @@ from onnx import defs, inliner, shape_inference, version_converter
 from .errors import InvalidModel, UnsupportedOperator
 from .fold import fold_integers
 from .graph import OPSET
+from .ranks import state_ranks
 
 IR_VERSION = 10
 DOMAINS = ("", "ai.onnx")
@@ -51,7 +52,9 @@ def prepare(source: onnx.ModelProto, expand: Collection[str] = ()) -> onnx.Model
         _constants_to_initializers(model.graph)
         _drop_initializers_from_inputs(model.graph)
         model = shape_inference.infer_shapes(model, data_prop=True)
-        return shape_inference.infer_shapes(model, data_prop=True) if fold_integers(model.graph) else model
+        if fold_integers(model.graph):
+            model = shape_inference.infer_shapes(model, data_prop=True)
+        return shape_inference.infer_shapes(model, data_prop=True) if state_ranks(model.graph) else model
     except FOREIGN as error:
         raise InvalidModel(f"the model could not be read: {_first_line(error)}") from error
 
@@ -69,8 +72,9 @@ def _at_opset(model: onnx.ModelProto) -> onnx.ModelProto:
         # The converter refuses other domains in some releases; it only needs to see the default one's nodes.
         return version_converter.convert_version(model, OPSET)
     if opset > OPSET:
-        newer = {node.op_type for node in model.graph.node if node.domain in DOMAINS and _is_new(node, opset)}
-        model = _expanded(model, newer)
+        for _ in range(4):  # a function body may call another new function
+            newer = {node.op_type for node in model.graph.node if node.domain in DOMAINS and _is_new(node, opset)}
+            model = _expanded(model, newer)
         for node in model.graph.node:
             if node.domain in DOMAINS:
                 _check_meaning(node, opset)
@@ -130,6 +134,9 @@ def _expanded(model: onnx.ModelProto, operators: Collection[str]) -> onnx.ModelP
         if ("", node.op_type) in wanted and node.domain in DOMAINS:
             _state_defaults(node, opset_of(model))
     declared = {value.name for value in typed.graph.input}
+    typed.graph.value_info.append(  # the inliner asks for the types of absent optional inputs as well
+        onnx.helper.make_tensor_value_info("", onnx.TensorProto.FLOAT, None)
+    )
     typed.graph.value_info.extend(  # the inliner wants the types of constants stated
         onnx.helper.make_tensor_value_info(tensor.name, tensor.data_type, tensor.dims)
         for tensor in typed.graph.initializer
