@@ -19,6 +19,7 @@ def quality_figures(outcome: Outcome, evaluations: np.ndarray, forward_gap: np.n
     `completeness_gap` = sum of attributions - (f(x) - f(reference)), absolute and relative, None for methods that do
     not promise it; `standard_error` or `quadrature_error`, the largest of the attributions' errors, None where nothing
     was sampled or the rule does not estimate its error;
+    `stopped_by`, what ended an anytime method ("tolerance", "max_evals", "budget_ms"), None for the others;
     `sparsity`, the Gini index of |attribution| (Hurley & Rickard 2009); `forward_gap`, the largest difference between
     the program's forward value and the served model's own; `evaluations` of the model for this item.
     """
@@ -39,6 +40,7 @@ def _figures(outcome: Outcome, item: int, evaluations: int, forward_gap: float) 
         "evaluations": evaluations,
         "standard_error": largest if outcome.error_kind == "standard_error" else None,
         "quadrature_error": largest if outcome.error_kind == "quadrature_error" else None,
+        "stopped_by": outcome.stopped[item] if outcome.stopped else None,
         "sparsity": gini(finite),
         "max_abs": float(np.abs(finite).max(initial=0.0)),
         "nan_count": int(phi.size - finite.size),

@@ -2,12 +2,27 @@
 
 from .base import Method, Parameter
 from .gradients import INPUT_X_GRADIENT, INTEGRATED_GRADIENTS, SALIENCY
-from .maps import GRAD_CAM
+from .maps import GRAD_CAM, HIRES_CAM, LAYER_CAM
+from .sampled import EXPECTED_GRADIENTS, GRADIENT_SHAP, SMOOTH_GRAD, SMOOTH_GRAD_SQUARED, VAR_GRAD
 from .shapley import EXACT_SHAP, KERNEL_SHAP
 
 METHODS: dict[str, Method] = {
     method.name: method
-    for method in (SALIENCY, INPUT_X_GRADIENT, INTEGRATED_GRADIENTS, GRAD_CAM, KERNEL_SHAP, EXACT_SHAP)
+    for method in (
+        SALIENCY,
+        INPUT_X_GRADIENT,
+        INTEGRATED_GRADIENTS,
+        EXPECTED_GRADIENTS,
+        GRADIENT_SHAP,
+        SMOOTH_GRAD,
+        SMOOTH_GRAD_SQUARED,
+        VAR_GRAD,
+        GRAD_CAM,
+        HIRES_CAM,
+        LAYER_CAM,
+        KERNEL_SHAP,
+        EXACT_SHAP,
+    )
 }
 
 __all__ = ["METHODS", "Method", "Parameter"]

@@ -8,9 +8,10 @@ import numpy as np
 
 from ..compiler import compile as compile_program
 from ..errors import MethodUnavailable
-from ..plans import Outcome, PathPlan
+from ..plans import AdaptivePlan, Budget, Outcome, PathPlan, filled
 from ..request import Arrays, Request
 from .base import Method, Parameter
+from .sampled import BUDGET, TOLERANCE
 
 
 def _program(request: Request) -> Any:
@@ -24,12 +25,6 @@ def _along(request: Request, program: Any, baseline: Arrays) -> Arrays:
     return {name: np.broadcast_to(rows, request.inputs[name].shape)[:, None] for name, rows in walked.items()}
 
 
-def _walked(request: Request, values: Arrays) -> Arrays:
-    """Attributions of every input that could have one: 0 for numbers no gradient comes from."""
-    rest = {name: np.zeros(x.shape) for name, x in request.inputs.items() if x.dtype.kind == "f" and name not in values}
-    return values | rest
-
-
 def _saliency(request: Request) -> PathPlan:
     """One gradient, at x: the end of a path of no length. A token or category has the norm of its encoding's."""
 
@@ -41,7 +36,7 @@ def _saliency(request: Request) -> PathPlan:
             extra = tuple(range(array.ndim, values[name].ndim)) if name in values else ()
             if extra:
                 values[name] = np.sqrt((values[name] ** 2).sum(axis=extra))
-        return Outcome(_walked(request, values), along[:, -1])
+        return Outcome(filled(request, values), along[:, -1])
 
     program = _program(request)
     for name in request.inputs:
@@ -55,7 +50,7 @@ def _input_x_gradient(request: Request) -> PathPlan:
     """The gradient at x times x (minus a baseline, if one is given): the end of the path from it."""
 
     def reduce(totals: Arrays, along: np.ndarray) -> Outcome:
-        return Outcome(_walked(request, {name: total[:, 0] for name, total in totals.items()}), along[:, -1])
+        return Outcome(filled(request, {name: total[:, 0] for name, total in totals.items()}), along[:, -1])
 
     program = _program(request)
     baseline = request.baseline
@@ -94,8 +89,12 @@ def gauss_legendre(count: int) -> tuple[np.ndarray, np.ndarray]:
     return x, 2 / ((1 - x**2) * slope**2)
 
 
-def _integrated_gradients(request: Request) -> PathPlan:
+def _integrated_gradients(request: Request) -> PathPlan | AdaptivePlan:
     """The two ends of the path are evaluated with weight 0: they give f(x) and f(baseline) for the completeness gap."""
+    if request.parameters["rule"] == "adaptive":
+        program = _program(request)
+        budget = Budget.of(request.parameters, request.parameters["max_evals"])
+        return AdaptivePlan(request, program, _along(request, program, request.baseline or {}), budget)
     points, weights = quadrature(request.parameters["rule"], request.parameters["n_steps"])
     alphas = np.concatenate([[0.0], points, [1.0]])
     columns = np.concatenate([[0.0], weights, [0.0]])[:, None]
@@ -104,7 +103,7 @@ def _integrated_gradients(request: Request) -> PathPlan:
 
     def reduce(totals: Arrays, along: np.ndarray) -> Outcome:
         values = {name: total[:, 0] for name, total in totals.items()}
-        return Outcome(_walked(request, values), along[:, -1], along[:, 0], complete=True)
+        return Outcome(filled(request, values), along[:, -1], along[:, 0], complete=True)
 
     return PathPlan(request, program, alphas, columns, baselines, "attribution", reduce)
 
@@ -135,7 +134,15 @@ INTEGRATED_GRADIENTS = Method(
     "about 2 (n_steps + 2) F",
     (
         Parameter("n_steps", 50, {"type": "integer", "minimum": 1, "maximum": 4096}, "points of the quadrature rule"),
-        Parameter("rule", "gauss_legendre", {"enum": ["gauss_legendre", "midpoint"]}, "quadrature rule"),
+        Parameter(
+            "rule",
+            "gauss_legendre",
+            {"enum": ["gauss_legendre", "midpoint", "adaptive"]},
+            "quadrature rule; adaptive halves the path where it disagrees with itself and states its error",
+        ),
+        Parameter("tolerance", 0.01, TOLERANCE.schema, f"adaptive rule: {TOLERANCE.help}"),
+        Parameter("max_evals", 512, {"type": "integer", "minimum": 17}, "adaptive rule: most evaluations of an item"),
+        Parameter("budget_ms", None, BUDGET.schema, f"adaptive rule: {BUDGET.help}"),
     ),
     _integrated_gradients,
 )

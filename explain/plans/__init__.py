@@ -1,22 +1,44 @@
 """Plans: how a program is fed in blocks of bounded size, and how its outputs become attributions."""
 
-from .base import ELEMENTS_PER_RUN, ROWS_PER_RUN, Outcome, Plan, Step, Task, blocks, capacity, pick, target_feeds
+from .adaptive import AdaptivePlan
+from .base import (
+    ELEMENTS_PER_RUN,
+    ROWS_PER_RUN,
+    Outcome,
+    Plan,
+    Step,
+    Task,
+    blocks,
+    capacity,
+    filled,
+    pick,
+    target_feeds,
+)
+from .budget import Budget
+from .ends import Ends
 from .maps import MapPlan
 from .masks import MaskPlan
 from .paths import PathPlan
+from .samples import Draw, SamplePlan
 
 __all__ = [
     "ELEMENTS_PER_RUN",
     "ROWS_PER_RUN",
+    "AdaptivePlan",
+    "Budget",
+    "Draw",
+    "Ends",
     "MapPlan",
     "MaskPlan",
     "Outcome",
     "PathPlan",
     "Plan",
+    "SamplePlan",
     "Step",
     "Task",
     "blocks",
     "capacity",
+    "filled",
     "pick",
     "target_feeds",
 ]

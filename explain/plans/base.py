@@ -44,7 +44,8 @@ class Outcome:
     """What a plan found: attributions, their errors, and the explained function at the item and at its reference.
 
     `error_kind` names the errors ("standard_error" of a sample, "quadrature_error" of a rule). `complete` says that the
-    attributions promise to add up to explained_value - base_values.
+    attributions promise to add up to explained_value - base_values. `stopped` says for each item why an anytime plan
+    ended ("tolerance", "max_evals", "budget_ms"; None while it goes on), and is empty for plans of a fixed size.
     """
 
     values: Arrays
@@ -53,6 +54,7 @@ class Outcome:
     errors: Arrays | None = None
     error_kind: str = "standard_error"
     complete: bool = False
+    stopped: tuple[str | None, ...] = ()
 
 
 class Plan(Protocol):
@@ -97,7 +99,7 @@ def capacity(model: Model, inputs: Arrays) -> int:
     return max(1, min(ROWS_PER_RUN, ELEMENTS_PER_RUN // size))
 
 
-def target_feeds(request: Request, rows: slice) -> Arrays:
+def target_feeds(request: Request, rows: slice | np.ndarray) -> Arrays:
     """The feeds that say what is explained."""
     return {"target": request.target.index[rows], "target.weight": request.target.weight[rows]}
 
@@ -109,3 +111,29 @@ def pick(request: Request, value: np.ndarray, rows: slice) -> np.ndarray:
     places = np.ravel_multi_index(tuple(np.moveaxis(index, 2, 0)), shape) if shape else np.zeros(index.shape[:2], int)
     picked = np.take_along_axis(value, np.asarray(places)[:, None, :], axis=2)
     return np.asarray((picked * weight[:, None, :]).sum(axis=2))
+
+
+def flat_outputs(outputs: Mapping[str, np.ndarray], of: str, shapes: dict[str, tuple[int, ...]]) -> np.ndarray:
+    """Outputs `<input>.<of>` [N, R, ...] beside each other as float64 [N, R, P]; `shapes` takes the inputs' shapes."""
+    parts = []
+    for name, array in outputs.items():
+        if name.endswith(f".{of}"):
+            shapes[name.removesuffix(f".{of}")] = array.shape[2:]
+            parts.append(array.reshape(*array.shape[:2], -1))
+    return np.concatenate(parts, axis=2).astype(np.float64)
+
+
+def parted(flat: np.ndarray, shapes: Mapping[str, tuple[int, ...]]) -> Arrays:
+    """[N, P] as arrays [N, shape...] by name, in the order of `shapes`."""
+    found, start = {}, 0
+    for name, shape in shapes.items():
+        size = int(np.prod(shape))
+        found[name] = flat[:, start : start + size].reshape(len(flat), *shape)
+        start += size
+    return found
+
+
+def filled(request: Request, values: Arrays) -> Arrays:
+    """Attributions of every input that could have one: 0 for numbers no gradient comes from."""
+    rest = {name: np.zeros(x.shape) for name, x in request.inputs.items() if x.dtype.kind == "f" and name not in values}
+    return values | rest

@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import onnx
@@ -154,14 +155,21 @@ def test_methods_on_models_that_take_one_item_or_another_layout(
 ) -> None:
     model, batched = twin(link), explain.Model(mlp(link))
     name = next(iter(model.graph.inputs))
-    assert set(explain.coverage(model).methods) == set(explain.METHODS) - {"grad_cam"}
-    for method, options in {
-        "saliency": {},
-        "input_x_gradient": {},
-        "integrated_gradients": {"baseline": 0.0, "n_steps": 6},
-        "exact_shap": {"background": BACKGROUND},
-        "kernel_shap": {"background": BACKGROUND},
-    }.items():
+    everything: list[tuple[str, dict[str, Any]]] = [
+        ("saliency", {}),
+        ("input_x_gradient", {}),
+        ("integrated_gradients", {"baseline": 0.0, "n_steps": 6}),
+        ("integrated_gradients", {"baseline": 0.0, "rule": "adaptive", "tolerance": 1e-4, "max_evals": 80}),
+        ("expected_gradients", {"background": BACKGROUND, "n_samples": 40, "tolerance": 0.3}),
+        ("gradient_shap", {"background": BACKGROUND, "n_samples": 20}),
+        ("smooth_grad", {"n_samples": 20}),
+        ("smooth_grad_squared", {"background": BACKGROUND, "n_samples": 20}),
+        ("var_grad", {"stdev": 0.5, "n_samples": 20}),
+        ("exact_shap", {"background": BACKGROUND}),
+        ("kernel_shap", {"background": BACKGROUND}),
+    ]
+    assert set(explain.coverage(model).methods) == {method for method, _ in everything}
+    for method, options in everything:
         found, expected = (
             attribute(model, {name: X}, method, **options),
             attribute(batched, {"x": X}, method, **options),
@@ -194,10 +202,11 @@ def image_by_image() -> explain.Model:
     return explain.Model(model, batch_axes={"pixels": None, "y": None}, row_by_row=True)
 
 
-def test_grad_cam_image_by_image() -> None:
+@pytest.mark.parametrize("method", ["grad_cam", "hires_cam", "layer_cam"])
+def test_maps_image_by_image(method: str) -> None:
     images, model = numbers(3, 1, 8, 8, seed=123), image_by_image()
-    found = attribute(model, {"pixels": images}, "grad_cam", relu=False).values["pixels"]
-    expected = attribute(cnn(), {"image": images}, "grad_cam", relu=False).values["image"]
+    found = attribute(model, {"pixels": images}, method, relu=False).values["pixels"]
+    expected = attribute(cnn(), {"image": images}, method, relu=False).values["image"]
     assert explain.attribution_error(found, expected) <= 1e-6
     assert explain.coverage(model).batching.startswith("row by row")
 

@@ -20,6 +20,7 @@ FIGURES = {
     "evaluations",
     "standard_error",
     "quadrature_error",
+    "stopped_by",
     "sparsity",
     "max_abs",
     "nan_count",

@@ -100,7 +100,8 @@ def test_an_output_is_chosen() -> None:
 
 def test_the_answer_repeats_everything_it_was_made_with() -> None:
     found = attribute(mlp("Softmax"), {"x": X}, "integrated_gradients", baseline=0.25, seed=9, n_steps=5)
-    assert found.parameters == {"n_steps": 5, "rule": "gauss_legendre"}
+    defaults = {"rule": "gauss_legendre", "tolerance": 0.01, "max_evals": 512, "budget_ms": None}
+    assert found.parameters == {"n_steps": 5, **defaults}
     assert (found.method, found.seed, found.background_digest, found.group_names) == (
         "integrated_gradients",
         9,

@@ -1,0 +1,173 @@
+"""Gradients averaged over noise, baselines and points of the path: SmoothGrad and its kin, expected gradients.
+
+All of them are one program with different draws. Noise is Gaussian; its deviation is `stdev` where given, else
+`noise_level` times the spread of each element: its standard deviation over the background, or without one the range
+(max - min) of the item, as the SmoothGrad paper has it.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+
+from ..compiler import compile as compile_program
+from ..errors import MethodUnavailable
+from ..plans import Budget, Draw, Ends, SamplePlan
+from ..request import Arrays, Request
+from .base import Method, Parameter
+
+SAMPLES = Parameter("n_samples", 50, {"type": "integer", "minimum": 2, "maximum": 65536}, "most samples of an item")
+TOLERANCE = Parameter(
+    "tolerance",
+    0.0,
+    {"type": "number", "minimum": 0},
+    "stop when every error is this small, as a share of max |attribution|",
+)
+BUDGET = Parameter(
+    "budget_ms",
+    None,
+    {"type": ["number", "null"], "minimum": 0},
+    "stop after so many milliseconds, at the best so far",
+)
+STDEV = Parameter("stdev", None, {"type": ["number", "null"], "minimum": 0}, "deviation of the noise, in input units")
+
+
+def mean(moments: np.ndarray, counts: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """E[g], and the variance of one sample."""
+    return moments[0], (moments[1] - moments[0] ** 2) * counts / np.maximum(counts - 1, 1)
+
+
+def mean_square(moments: np.ndarray, counts: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """E[g^2], and the variance of one g^2."""
+    return moments[1], (moments[3] - moments[1] ** 2) * counts / np.maximum(counts - 1, 1)
+
+
+def variance(moments: np.ndarray, counts: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """E[g^2] - E[g]^2, and the variance of its estimate times the count: mu_4 - sigma^4."""
+    m1, m2, m3, m4 = moments
+    spread = np.maximum(m2 - m1**2, 0.0)
+    fourth = m4 - 4 * m1 * m3 + 6 * m1**2 * m2 - 3 * m1**4
+    return spread, np.maximum(fourth - spread**2, 0.0) * counts / np.maximum(counts - 1, 1)
+
+
+def _programs(request: Request, *, noise: bool) -> tuple[Any, Any]:
+    options = {"output": request.explained.output, "space": request.explained.space}
+    path = compile_program(request.model, "path_gradient", noise=noise, **options)
+    return path, compile_program(request.model, "masked_forward", **options)
+
+
+def _refuse_codes(request: Request, program: Any, method: str) -> None:
+    for name, x in request.inputs.items():
+        if x.dtype.kind != "f" and f"{name}.baseline" in program.inputs:
+            raise MethodUnavailable(f"{method}: noise cannot be added to codes like {name!r}; use integrated_gradients")
+
+
+def _scale(request: Request) -> Arrays:
+    """The deviation of the noise for every element of every item."""
+    stdev, level = request.parameters["stdev"], request.parameters["noise_level"]
+    found = {}
+    for name, x in request.inputs.items():
+        if x.dtype.kind != "f":
+            continue
+        if stdev is not None:
+            spread = np.full(x.shape, float(stdev))
+        elif request.background is not None:
+            spread = level * np.broadcast_to(request.background[name].astype(np.float64).std(axis=0), x.shape)
+        else:
+            wide, axes = x.astype(np.float64), tuple(range(1, x.ndim))
+            spread = np.broadcast_to(level * np.ptp(wide, axis=axes, keepdims=True), x.shape)
+        found[name] = np.asarray(spread, dtype=np.float64)
+    return found
+
+
+def _noise(request: Request, random: np.random.Generator) -> Arrays:
+    return {name: random.standard_normal(x.shape[1:]) for name, x in request.inputs.items() if x.dtype.kind == "f"}
+
+
+def _smooth(statistic: Any, name: str) -> Any:
+    def plan(request: Request) -> SamplePlan:
+        path, masked = _programs(request, noise=True)
+        _refuse_codes(request, path, name)
+        budget = Budget.of(request.parameters, request.parameters["n_samples"])
+
+        def draw(k: int) -> Draw:
+            return Draw(1.0, {}, _noise(request, np.random.default_rng([request.seed, k])))
+
+        ends = Ends(request, masked, None)
+        return SamplePlan(request, path, draw, _scale(request), "gradient", statistic, budget, ends)
+
+    return plan
+
+
+def _expected(name: str, *, noisy: bool) -> Any:
+    """A baseline from the background, a point on the way to it, d times the gradient there."""
+
+    def plan(request: Request) -> SamplePlan:
+        path, masked = _programs(request, noise=noisy)
+        if noisy:
+            _refuse_codes(request, path, name)
+        background = request.background or {}
+        size = len(next(iter(background.values())))
+        budget = Budget.of(request.parameters, request.parameters["n_samples"])
+
+        def draw(k: int) -> Draw:
+            random = np.random.default_rng([request.seed, k])
+            row, alpha = int(random.integers(size)), float(random.random())
+            rows = {key: values[row] for key, values in background.items()}
+            return Draw(alpha, rows, _noise(request, random) if noisy else {})
+
+        scale = _scale(request) if noisy else {}
+        ends = Ends(request, masked, background)
+        return SamplePlan(request, path, draw, scale, "attribution", mean, budget, ends)
+
+    return plan
+
+
+def _smoothing(name: str, summary: str, source: str, statistic: Any) -> Method:
+    level = Parameter("noise_level", 0.15, {"type": "number", "minimum": 0}, "deviation of the noise, in spreads")
+    settings = (SAMPLES, level, STDEV, TOLERANCE, BUDGET)
+    return Method(
+        name, summary, source, frozenset({"gradient"}), "about 2 n_samples F", settings, _smooth(statistic, name)
+    )
+
+
+SMOOTH_GRAD = _smoothing(
+    "smooth_grad", "The gradient averaged over noise added to the input.", "Smilkov et al. 2017, arXiv:1706.03825", mean
+)
+SMOOTH_GRAD_SQUARED = _smoothing(
+    "smooth_grad_squared",
+    "The squared gradient averaged over noise added to the input.",
+    "Hooker et al. 2019, arXiv:1806.10758",
+    mean_square,
+)
+VAR_GRAD = _smoothing(
+    "var_grad",
+    "The variance of the gradient under noise added to the input.",
+    "Adebayo et al. 2018, arXiv:1810.03307",
+    variance,
+)
+EXPECTED_GRADIENTS = Method(
+    "expected_gradients",
+    "Integrated gradients averaged over baselines drawn from the background; sums to f(x) - mean f(background).",
+    "Erion et al. 2021, arXiv:1906.10670",
+    frozenset({"gradient", "background"}),
+    "about 2 n_samples F",
+    (Parameter("n_samples", 200, SAMPLES.schema, SAMPLES.help), TOLERANCE, BUDGET),
+    _expected("expected_gradients", noisy=False),
+)
+GRADIENT_SHAP = Method(
+    "gradient_shap",
+    "Expected gradients with noise added to the input.",
+    "Lundberg & Lee 2017, arXiv:1705.07874; Smilkov et al. 2017, arXiv:1706.03825",
+    frozenset({"gradient", "background"}),
+    "about 2 n_samples F",
+    (
+        Parameter("n_samples", 200, SAMPLES.schema, SAMPLES.help),
+        Parameter("noise_level", 0.1, {"type": "number", "minimum": 0}, "deviation of the noise, in spreads"),
+        STDEV,
+        TOLERANCE,
+        BUDGET,
+    ),
+    _expected("gradient_shap", noisy=True),
+)
