@@ -7,6 +7,7 @@ axis that a file declares as 1 is many rows in a program.
 
 from __future__ import annotations
 
+import math
 from typing import Any
 
 import numpy as np
@@ -19,8 +20,8 @@ from .graph import OPSET
 LARGEST = 1024
 RANKS = frozenset({"Shape", "Size"})
 ARITHMETIC = frozenset(
-    {"Abs", "Add", "Cast", "Concat", "Gather", "Identity", "Max", "Min", "Mul", "Neg", "Range", "Reshape", "Slice"}
-    | {"Squeeze", "Sub", "Unsqueeze"}
+    {"Abs", "Add", "Cast", "Concat", "ConstantOfShape", "Gather", "Identity", "Max", "Min", "Mod", "Mul", "Neg"}
+    | {"Range", "Reshape", "Slice", "Squeeze", "Sub", "Transpose", "Unsqueeze"}
 )
 
 
@@ -57,8 +58,20 @@ def _value(
         if value is None:
             return None
         feeds[name] = value
+    if _count(node, list(feeds.values())) > LARGEST:
+        return None
     result = _evaluated(node, feeds)
     return result if result.dtype.kind == "i" and result.size <= LARGEST else None
+
+
+def _count(node: onnx.NodeProto, operands: list[np.ndarray]) -> int:
+    """Elements that an operator makes whose operands state how many it makes, before it makes them."""
+    match node.op_type, operands:
+        case "Range", [start, limit, delta]:
+            return len(range(int(start), int(limit), int(delta) or 1))
+        case "ConstantOfShape", [shape]:
+            return math.prod(int(size) for size in shape)
+    return 0
 
 
 def _evaluated(node: onnx.NodeProto, feeds: dict[str, np.ndarray]) -> np.ndarray:

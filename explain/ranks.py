@@ -6,16 +6,14 @@ with open dimensions; what inference already knows is left alone.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from dataclasses import dataclass, field
 
 import onnx
-from onnx import TensorProto, helper
+from onnx import TensorProto, helper, numpy_helper
 
-Ranks = Mapping[str, int]
-Lengths = Mapping[str, int | None]
 BROADCAST = frozenset(
-    {"Add", "And", "BitwiseAnd", "BitwiseOr", "BitwiseXor", "Div", "Equal", "Greater", "GreaterOrEqual"}
-    | {"Less", "LessOrEqual", "Max", "Mean", "Min", "Mod", "Mul", "Or", "PRelu", "Pow", "Sub", "Sum", "Where", "Xor"}
+    {"Add", "And", "BitwiseAnd", "BitwiseOr", "BitwiseXor", "Div", "Equal", "Greater", "GreaterOrEqual", "Less"}
+    | {"LessOrEqual", "Max", "Mean", "Min", "Mod", "Mul", "Or", "PRelu", "Pow", "Sub", "Sum", "Where", "Xor"}
 )
 AS_FIRST = frozenset(
     {"Abs", "AveragePool", "BatchNormalization", "Cast", "CastLike", "Clip", "Concat", "Conv", "ConvTranspose", "Cos"}
@@ -25,76 +23,94 @@ AS_FIRST = frozenset(
     | {"Relu", "Resize", "ReverseSequence", "Round", "ScatterElements", "ScatterND", "Selu", "Sigmoid", "Sign", "Sin"}
     | {"Slice", "Softmax", "Softplus", "SpaceToDepth", "Split", "Sqrt", "Tanh", "Tile", "TopK", "Transpose", "Trilu"}
 )
+SMALL = 16
+
+
+@dataclass
+class Known:
+    """By value: ranks, lengths of vectors, and small constant integers."""
+
+    ranks: dict[str, int] = field(default_factory=dict)
+    lengths: dict[str, int] = field(default_factory=dict)
+    integers: dict[str, list[int]] = field(default_factory=dict)
+
+    def declare(self, name: str, dims: list[int | None]) -> None:
+        """Take a shape as known; None is an open dimension."""
+        self.ranks[name] = len(dims)
+        if len(dims) == 1 and dims[0] is not None:
+            self.lengths[name] = dims[0]
 
 
 def state_ranks(graph: onnx.GraphProto) -> bool:
     """Add what can be told of ranks to `value_info`, in place; says whether anything was."""
-    kinds = {value.name: value.type.tensor_type for value in (*graph.input, *graph.value_info, *graph.output)}
-    ranks = {name: len(kind.shape.dim) for name, kind in kinds.items() if kind.HasField("shape")}
-    lengths = {name: _length(kind) for name, kind in kinds.items()}
-    for tensor in graph.initializer:
-        ranks[tensor.name] = len(tensor.dims)
-        lengths[tensor.name] = tensor.dims[0] if len(tensor.dims) == 1 else None
-    found: dict[str, int] = {}
+    values = {value.name: value for value in (*graph.input, *graph.output, *graph.value_info)}
+    known, found = _declared(graph), False
     for node in graph.node:
-        unknown = [name for name in node.output if name and name not in ranks]
-        rank = _rank(node, ranks, lengths) if unknown else None
+        unknown = [name for name in node.output if name and name not in known.ranks]
+        rank = _rank(node, known) if unknown else None
         if rank is not None:
-            found |= dict.fromkeys(unknown, rank)
-            ranks |= dict.fromkeys(unknown, rank)
-    for name, rank in found.items():
-        elem = kinds[name].elem_type if name in kinds else TensorProto.UNDEFINED
-        if elem != TensorProto.UNDEFINED:
-            _state(graph, name, elem, rank)
-    return bool(found)
+            known.ranks |= dict.fromkeys(unknown, rank)
+        count = _length(node, known)
+        if count is not None and node.output[0] not in known.lengths:
+            known.declare(node.output[0], [count])
+        stated = [_state(values[name], known) for name in unknown if rank is not None and name in values]
+        found = found or any(stated)
+    return found
 
 
-def _state(graph: onnx.GraphProto, name: str, elem: int, rank: int) -> None:
-    info = helper.make_tensor_value_info(name, elem, [None] * rank)
-    for value in (*graph.value_info, *graph.output):
-        if value.name == name:
-            value.type.CopyFrom(info.type)
-            return
-    graph.value_info.append(info)
+def _state(value: onnx.ValueInfoProto, known: Known) -> bool:
+    elem, rank = value.type.tensor_type.elem_type, known.ranks[value.name]
+    if elem == TensorProto.UNDEFINED:
+        return False
+    dims = [known.lengths.get(value.name)] if rank == 1 else [None] * rank
+    value.type.CopyFrom(helper.make_tensor_type_proto(elem, dims))
+    return True
 
 
-def _length(kind: onnx.TypeProto.Tensor) -> int | None:
-    """Elements of a vector, where they are known."""
-    dims = kind.shape.dim if kind.HasField("shape") else []
-    return dims[0].dim_value if len(dims) == 1 and dims[0].HasField("dim_value") else None
+def _declared(graph: onnx.GraphProto) -> Known:
+    known = Known()
+    for value in (*graph.input, *graph.value_info, *graph.output):
+        if value.type.tensor_type.HasField("shape"):
+            dims = value.type.tensor_type.shape.dim
+            known.declare(value.name, [dim.dim_value if dim.HasField("dim_value") else None for dim in dims])
+    for tensor in graph.initializer:
+        known.declare(tensor.name, list(tensor.dims))
+        if tensor.data_type in (TensorProto.INT64, TensorProto.INT32) and sum(tensor.dims) <= SMALL:
+            known.integers[tensor.name] = [int(i) for i in numpy_helper.to_array(tensor).reshape(-1)]
+    return known
 
 
-def _rank(node: onnx.NodeProto, ranks: Ranks, lengths: Lengths) -> int | None:
+def _rank(node: onnx.NodeProto, known: Known) -> int | None:
     if node.domain not in ("", "ai.onnx"):
         return None
-    own = [ranks.get(name) for name in node.input if name]
-    known = [rank for rank in own if rank is not None]
+    own = [known.ranks.get(name) for name in node.input if name]
+    ranks = [rank for rank in own if rank is not None]
     if node.op_type in AS_FIRST:
         return own[0] if own else None
     match node.op_type:
         case "Reshape" | "ConstantOfShape":
-            return lengths.get(node.input[-1])
+            return known.lengths.get(node.input[-1])
         case "Gemm" | "Flatten":
             return 2
         case "Squeeze" | "Unsqueeze" | "ArgMax" | "ArgMin":
-            return _by_axes(node, own[0], lengths)
+            return _by_axes(node, own[0], known)
         case reduction if reduction.startswith("Reduce"):
-            return _by_axes(node, own[0], lengths)
-        case _ if not known or len(known) < len(own):
+            return _by_axes(node, own[0], known)
+        case _ if not ranks or len(ranks) < len(own):
             return None
         case "Expand":
-            wanted = lengths.get(node.input[1])
-            return None if wanted is None else max(known[0], wanted)
+            wanted = known.lengths.get(node.input[1])
+            return None if wanted is None else max(ranks[0], wanted)
         case "Gather":
-            return known[0] + known[1] - 1
+            return ranks[0] + ranks[1] - 1
         case "MatMul":
-            return max(*known, 2) - known.count(1)
+            return max(*ranks, 2) - ranks.count(1)
         case broadcast if broadcast in BROADCAST:
-            return max(known)
+            return max(ranks)
     return None
 
 
-def _by_axes(node: onnx.NodeProto, first: int | None, lengths: Lengths) -> int | None:
+def _by_axes(node: onnx.NodeProto, first: int | None, known: Known) -> int | None:
     """Unsqueeze adds its axes; Squeeze, and reductions that do not keep them, take them away."""
     if first is None:
         return None
@@ -103,7 +119,35 @@ def _by_axes(node: onnx.NodeProto, first: int | None, lengths: Lengths) -> int |
         return first
     if node.op_type.startswith("Arg"):
         return first - 1
-    count = lengths.get(node.input[1]) if len(node.input) > 1 else None
+    count = known.lengths.get(node.input[1]) if len(node.input) > 1 else None
     if count is None:
         return None
     return first + count if node.op_type == "Unsqueeze" else first - count
+
+
+def _length(node: onnx.NodeProto, known: Known) -> int | None:
+    """Length of a vector of sizes, followed through what exporters do to compute a shape."""
+    own = [known.lengths.get(name) for name in node.input if name]
+    lengths = [length for length in own if length is not None]
+    match node.op_type:
+        case "Shape" if not node.attribute:
+            return known.ranks.get(node.input[0])
+        case "Cast" | "Identity":
+            return own[0]
+        case "Concat" if len(lengths) == len(own):
+            return sum(lengths)
+        case "Gather" if own[0] is not None and known.ranks.get(node.input[1]) == 1:
+            return own[1]
+        case "Unsqueeze" if known.ranks.get(node.input[0]) == 0 and own[1] == 1:
+            return 1
+        case "Slice" if own[0] is not None:
+            return _sliced(own[0], [known.integers.get(name) for name in node.input[1:]])
+    return None
+
+
+def _sliced(length: int, bounds: list[list[int] | None]) -> int | None:
+    """How many elements starts, ends, axes and steps leave of a vector."""
+    if any(bound is None for bound in bounds):
+        return None
+    starts, ends, *more = (bound or [] for bound in bounds)
+    return len(range(length)[starts[0] : ends[0] : more[1][0] if len(more) > 1 else 1])
