@@ -112,6 +112,10 @@ def _reason(model: Model, explained: Explained, needs: frozenset[str], blocking:
         if not first.op:
             return first.reason
         return f"operator {first.op} (node {first.node!r}, opset {first.opset}): {first.reason}"
+    if "numbers" in needs:
+        codes = [leaf.input for leaf in model.leaves(explained) if leaf.value != leaf.input]
+        if codes:
+            return f"input {codes[0]!r} holds codes, to which no noise can be added"
     if "spatial" in needs:
         try:
             spatial_layer(model, explained)

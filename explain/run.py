@@ -44,8 +44,9 @@ class Attribution:
 
     `values`: float64 by input name, axis 0 = items, shaped like the input (a map [N, h, w] for class activation maps;
     under the single key "groups", [N, G], where groups were declared). `base_values` [N]: f at the reference, None for
-    methods that have none. `explained_value` [N]: f at the item, named by `explained_name` in `units`. `errors`: the
-    standard error of each value for sampled methods. `quality`: one dict of figures per item (see quality.py).
+    methods that have none. `explained_value` [N]: f at the item, named by `explained_name` in `units`. `errors`: of each
+    value, where the method has them, and `error_kind` what they are ("standard_error" of a sample, "quadrature_error" of
+    an adaptive rule; None where there are none). `quality`: one dict of figures per item (see quality.py).
     """
 
     values: Arrays
@@ -59,6 +60,7 @@ class Attribution:
     parameters: dict[str, Any]
     seed: int
     errors: Arrays | None
+    error_kind: str | None
     group_names: tuple[str, ...] | None
     program_digest: str
     baseline_digest: str | None
@@ -137,6 +139,7 @@ class Run:
             parameters=dict(request.parameters),
             seed=request.seed,
             errors=outcome.errors,
+            error_kind=None if outcome.errors is None else outcome.error_kind,
             group_names=request.groups.names,
             program_digest=self.plan.program.digest,
             baseline_digest=digest_arrays(request.baseline),

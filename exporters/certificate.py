@@ -53,28 +53,37 @@ def certify(
     judge = TorchJudge(network, [spec.name for spec in exported.manifest.inputs]) if network is not None else None
     methods = {name: examined(case, name, judge) for name in exported.manifest.explanation.methods}
     coverage = explain.coverage(case.model).to_dict()
+    slopes = gradients(case, judge) if coverage["differentiable"] else NOT_JUDGED
     certificate = {
         "schema_version": SCHEMA_VERSION,
         "model": hashlib.sha256(exported.model).hexdigest(),
         "parity": agreement.to_dict(),
         "coverage": coverage,
-        "gradients": gradients(case, judge) if coverage["differentiable"] else NOT_JUDGED,
+        "gradients": slopes,
         "methods": methods,
         "randomisation": NOT_JUDGED,
         "runtime": {"name": engine.info().runtime, "version": engine.info().version},
         "versions": _versions(),
     }
-    return _without_failed(exported, methods).but(certificate=certificate)
+    return _without_failed(exported, methods, slopes).but(certificate=certificate)
 
 
-def _without_failed(exported: Exported, methods: Mapping[str, Mapping[str, Any]]) -> Exported:
-    """A method that an independent judge contradicts, or that refuses a real row, is not offered."""
+def _without_failed(exported: Exported, methods: Mapping[str, Mapping[str, Any]], slopes: Any) -> Exported:
+    """A method that an independent judge contradicts, or that refuses a real row, is not offered.
+
+    Where the judge contradicts the gradient itself, no method that rests on gradients is offered, judged or not.
+    """
     judged = {name: report["judge"] for name, report in methods.items() if isinstance(report["judge"], Mapping)}
     failed = {
         name: f"it failed its check: {found['what']} {found['worst']:.3g} on row {found['row']}"
         for name, found in judged.items()
         if not found["passed"]
     }
+    autograd = slopes["autograd"] if isinstance(slopes, Mapping) else NOT_JUDGED
+    if isinstance(autograd, Mapping) and not autograd["passed"]:
+        sentence = f"the gradient failed its check: {autograd['what']} {autograd['worst']:.3g} on row {autograd['row']}"
+        resting = [name for name in methods if "gradient" in explain.METHODS[name].needs]
+        failed = dict.fromkeys(resting, sentence) | failed
     failed |= {name: str(report["refused"]) for name, report in methods.items() if "refused" in report}
     if not failed:
         return exported

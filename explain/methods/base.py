@@ -62,7 +62,8 @@ def _is(value: Any, kind: str) -> bool:
 class Method:
     """An explanation method.
 
-    `needs` names what it cannot do without: "gradient", "baseline", "background", "spatial". `source` is the paper.
+    `needs` names what it cannot do without: "gradient", "baseline", "background", "spatial", "numbers" (no
+    codes among the inputs that matter). `source` is the paper.
     `passes` says in words what it costs in forward passes (F) of one item. `caution` says why a method should not be
     relied on, where that is known.
     """

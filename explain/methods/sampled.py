@@ -12,7 +12,6 @@ from typing import Any
 import numpy as np
 
 from ..compiler import compile as compile_program
-from ..errors import MethodUnavailable
 from ..plans import Budget, Draw, Ends, SamplePlan
 from ..request import Arrays, Request
 from .base import Method, Parameter
@@ -57,12 +56,6 @@ def _programs(request: Request, *, noise: bool) -> tuple[Any, Any]:
     return path, compile_program(request.model, "masked_forward", **options)
 
 
-def _refuse_codes(request: Request, program: Any, method: str) -> None:
-    for name, x in request.inputs.items():
-        if x.dtype.kind != "f" and f"{name}.baseline" in program.inputs:
-            raise MethodUnavailable(f"{method}: noise cannot be added to codes like {name!r}; use integrated_gradients")
-
-
 def _scale(request: Request) -> Arrays:
     """The deviation of the noise for every element of every item."""
     stdev, level = request.parameters["stdev"], request.parameters["noise_level"]
@@ -85,10 +78,9 @@ def _noise(request: Request, random: np.random.Generator) -> Arrays:
     return {name: random.standard_normal(x.shape[1:]) for name, x in request.inputs.items() if x.dtype.kind == "f"}
 
 
-def _smooth(statistic: Any, name: str) -> Any:
+def _smooth(statistic: Any) -> Any:
     def plan(request: Request) -> SamplePlan:
         path, masked = _programs(request, noise=True)
-        _refuse_codes(request, path, name)
         budget = Budget.of(request.parameters, request.parameters["n_samples"])
 
         def draw(k: int) -> Draw:
@@ -100,13 +92,11 @@ def _smooth(statistic: Any, name: str) -> Any:
     return plan
 
 
-def _expected(name: str, *, noisy: bool) -> Any:
+def _expected(*, noisy: bool) -> Any:
     """A baseline from the background, a point on the way to it, d times the gradient there."""
 
     def plan(request: Request) -> SamplePlan:
         path, masked = _programs(request, noise=noisy)
-        if noisy:
-            _refuse_codes(request, path, name)
         background = request.background or {}
         size = len(next(iter(background.values())))
         budget = Budget.of(request.parameters, request.parameters["n_samples"])
@@ -128,7 +118,7 @@ def _smoothing(name: str, summary: str, source: str, statistic: Any) -> Method:
     level = Parameter("noise_level", 0.15, {"type": "number", "minimum": 0}, "deviation of the noise, in spreads")
     settings = (SAMPLES, level, STDEV, TOLERANCE, BUDGET)
     return Method(
-        name, summary, source, frozenset({"gradient"}), "about 2 n_samples F", settings, _smooth(statistic, name)
+        name, summary, source, frozenset({"gradient", "numbers"}), "about 2 n_samples F", settings, _smooth(statistic)
     )
 
 
@@ -154,13 +144,13 @@ EXPECTED_GRADIENTS = Method(
     frozenset({"gradient", "background"}),
     "about 2 n_samples F",
     (Parameter("n_samples", 200, SAMPLES.schema, SAMPLES.help), TOLERANCE, BUDGET),
-    _expected("expected_gradients", noisy=False),
+    _expected(noisy=False),
 )
 GRADIENT_SHAP = Method(
     "gradient_shap",
     "Expected gradients with noise added to the input.",
     "Lundberg & Lee 2017, arXiv:1705.07874; Smilkov et al. 2017, arXiv:1706.03825",
-    frozenset({"gradient", "background"}),
+    frozenset({"gradient", "background", "numbers"}),
     "about 2 n_samples F",
     (
         Parameter("n_samples", 200, SAMPLES.schema, SAMPLES.help),
@@ -169,5 +159,5 @@ GRADIENT_SHAP = Method(
         TOLERANCE,
         BUDGET,
     ),
-    _expected("gradient_shap", noisy=True),
+    _expected(noisy=True),
 )

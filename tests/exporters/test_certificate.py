@@ -66,6 +66,7 @@ def test_a_method_that_its_judge_contradicts_is_not_offered(exported, evidence, 
     assert not certified.certificate["gradients"]["autograd"]["passed"]
     assert told.methods == ["kernel_shap", "exact_shap"]
     assert "failed its check" in told.refused["saliency"]
+    assert "the gradient failed its check" in told.refused["smooth_grad"]
     assert told.method == "exact_shap"
 
 

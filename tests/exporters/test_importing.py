@@ -81,11 +81,13 @@ def test_a_file_that_needs_no_change_is_kept_as_it_is(mlp, taken_in):
 def test_without_a_background_the_methods_that_need_one_are_not_offered(mlp, taken_in):
     version, said = taken_in(mlp())
     told = version.manifest.explanation
-    assert told.methods == ["saliency", "input_x_gradient", "integrated_gradients"]
+    smoothed = ["smooth_grad", "smooth_grad_squared", "var_grad"]
+    assert told.methods == ["saliency", "input_x_gradient", "integrated_gradients", *smoothed]
     assert told.baseline is None
-    assert {"kernel_shap", "exact_shap", "grad_cam"} == set(told.refused)
+    compared = {"kernel_shap", "exact_shap", "expected_gradients", "gradient_shap"}
+    assert compared | {"grad_cam", "hires_cam", "layer_cam"} == set(told.refused)
     text = " ".join(said)
-    assert "Offered explanations: saliency, input_x_gradient, integrated_gradients." in text
+    assert f"Offered explanations: {', '.join(told.methods)}." in text
     assert re.search("Not offered: [a-z_, ]*kernel_shap[a-z_, ]*: it needs a background set", text)
     assert "--background rows.csv" in text
     assert "no default baseline" in text
