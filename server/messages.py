@@ -155,7 +155,8 @@ class ExplainAnswer(Answer):
 
     ``values`` are the attributions by input name, axis 0 = rows, ``errors`` their standard errors where the method has
     them; ``features`` the same per row and feature where the manifest names features, else None. ``compared`` holds the
-    baseline and background the client sent itself. The other sequences have one entry per row.
+    baseline and background the client sent itself. The other sequences have one entry per row. A ``provisional`` answer
+    is what was known when it was sent, and no decision.
     """
 
     method: str = ""
@@ -176,3 +177,4 @@ class ExplainAnswer(Answer):
     baseline_digest: str | None = None
     background_digest: str | None = None
     images: Sequence[Image | None] = ()
+    provisional: bool = False

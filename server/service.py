@@ -14,7 +14,7 @@ from __future__ import annotations
 import contextlib
 import math
 import time
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
 from typing import TypeVar
@@ -155,7 +155,12 @@ class Service:
         return self._recorded(answer, request, clock)
 
     def explain(self, request: ExplainRequest) -> ExplainAnswer:
-        """Predicts and explains.
+        """Predicts and explains: the last of its `explanations`."""
+        *_, answer = self.explanations(request, provisional=False)
+        return answer
+
+    def explanations(self, request: ExplainRequest, *, provisional: bool = True) -> Iterator[ExplainAnswer]:
+        """Predicts and explains; every answer but the last is provisional and no decision. Closing it ends the work.
 
         Raises:
             InvalidOutput: the model answered a NaN or an infinity, which nothing can explain; the decision is recorded.
@@ -171,8 +176,8 @@ class Service:
             recorded = self._recorded(predicted, request, clock)
             for name, array in recorded.outputs.items():
                 require_finite(array, f"output {name}", recorded.decisions)
-        answer = self._explained(loaded, decoded, predicted, request, method, clock)
-        return self._recorded(answer, request, clock)
+        for answer in self._explained(loaded, decoded, predicted, request, method, clock, provisional):
+            yield answer if answer.provisional else self._recorded(answer, request, clock)
 
     def decision(self, decision_id: str) -> Decision:
         """A recorded decision, its digests checked."""
@@ -242,7 +247,9 @@ class Service:
         request: ExplainRequest,
         method: str,
         clock: Clock,
-    ) -> ExplainAnswer:
+        provisional: bool,
+    ) -> Iterator[ExplainAnswer]:
+        """Answers so far, where they are wanted, and at last the finished one."""
         spec = targets.output_spec(loaded.manifest, request.output)
         compared = references.compared(loaded, method, request, self.config.max_rows)
         run = explain.begin(
@@ -257,12 +264,15 @@ class Service:
             **compared,
             **methods.parameters(loaded, method, request.parameters, self.config.max_explain_evals),
         )
+        sent = references.sent(request, compared)
         while (chunk := run.chunk()) is not None:
+            if provisional and run.ready:
+                yield replace(explained_answer(predicted, run.result(), spec, decoded, sent), provisional=True)
             program, feeds = chunk
             result = self.engine.run(program, feeds, lane="explain", deadline=clock.deadline)
             predicted.runs.add(result)
             run.update(result.outputs)
-        return explained_answer(predicted, run.result(), spec, decoded, references.sent(request, compared))
+        yield explained_answer(predicted, run.result(), spec, decoded, sent)
 
     def _recorded(self, answer: AnswerT, request: PredictRequest, clock: Clock) -> AnswerT:
         if self.audit is None:

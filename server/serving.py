@@ -1,7 +1,7 @@
 """From settings to a running server: the rooms opened, and Granian in front of the application.
 
 Granian's own process holds the socket; the worker process opens store, engine and records, loads the models and then
-answers. The socket is bound first, so requests that come while models load wait instead of being refused.
+answers. It listens from then on, and only then is the welcome printed: what it shows works when pasted.
 """
 
 from __future__ import annotations
@@ -9,6 +9,8 @@ from __future__ import annotations
 import ipaddress
 import os
 import socket
+import threading
+import time
 from collections.abc import Callable
 from functools import partial
 from typing import Any
@@ -24,6 +26,7 @@ from .parent import end_with
 from .service import Service
 from .welcome import banner
 
+LISTEN_SECONDS = 30
 STOP_SECONDS = 30
 
 
@@ -110,8 +113,21 @@ def _worker(config: Config, parent: int) -> Callable[..., Any]:
     configure(config.log_level)
     service = open_service(config)
     app = create_app(config, service)
-    print(banner(config, service), flush=True)
+    threading.Thread(target=_announce, args=(config, banner(config, service)), daemon=True).start()
     return app
+
+
+def _announce(config: Config, text: str) -> None:
+    """Prints the welcome once somebody can connect: the socket listens only after the application is made."""
+    host = {"0.0.0.0": "127.0.0.1", "::": "::1"}.get(config.host, config.host)  # noqa: S104 # replaced, not bound
+    until = time.monotonic() + LISTEN_SECONDS
+    while time.monotonic() < until:
+        try:
+            socket.create_connection((host, config.port), timeout=1).close()
+            break
+        except OSError:
+            time.sleep(0.02)
+    print(text, flush=True)
 
 
 def is_loopback(host: str) -> bool:

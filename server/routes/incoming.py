@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import logging
+from collections.abc import Iterator, Mapping
+from itertools import chain
 from typing import Any
 
 from flask import Response, current_app, g, request
 
-from ..errors import BadRequest, UnsupportedMedia
+from ..errors import BadRequest, UnsupportedMedia, message_of
 from ..messages import Answer
 from ..service import Service
 from ..wire import negotiation, strict_json
@@ -93,6 +95,24 @@ def request_fields(route: str) -> dict[str, Any]:
 def as_json(value: Any, answer: Answer | None = None) -> Response:
     """A JSON answer; with the decision's id in a header where there is one."""
     return respond(strict_json.dumps(value), {"Content-Type": negotiation.JSON}, answer)
+
+
+def as_lines(answers: Iterator[Any]) -> Response:
+    """One JSON object a line as the answers come; an error after the first is a line of its own and the last.
+
+    What goes wrong before the first answer is an ordinary error. When the client leaves, the work ends.
+    """
+    first = next(answers)
+
+    def lines() -> Iterator[bytes]:
+        try:
+            for value in chain([first], answers):
+                yield strict_json.dumps(value) + b"\n"
+        except Exception as error:  # the status has been sent: the client learns of it here, the log from the reason
+            logging.getLogger(__name__).warning("a stream ended early", extra={"reason": type(error).__name__})
+            yield strict_json.dumps({"error": message_of(error)}) + b"\n"
+
+    return Response(lines(), headers={"Content-Type": negotiation.LINES})
 
 
 def respond(content: bytes, headers: Mapping[str, str], answer: Answer | None = None) -> Response:

@@ -9,9 +9,10 @@ from flask import Blueprint, Response, request
 from .. import drawing
 from ..messages import PredictRequest
 from ..wire import negotiation, options, v1
-from .incoming import as_json, body_or_file, no_query, query, request_fields, respond, service
+from .incoming import as_json, as_lines, body_or_file, no_query, query, request_fields, respond, service
 
 blueprint = Blueprint("v1", __name__)
+FORMS = (negotiation.JSON, negotiation.PNG, negotiation.SVG, negotiation.LINES)
 
 
 @blueprint.post("/v1/models/<name>:predict")
@@ -28,11 +29,14 @@ def predict(name: str, version: str | None = None) -> Response:
 @blueprint.post("/v1/models/<name>:explain")
 @blueprint.post("/v1/models/<name>/versions/<version>:explain")
 def explain(name: str, version: str | None = None) -> Response:
-    """Rows, or one image, in; predictions with explanations out, or the picture of one."""
-    form = negotiation.choose(request.headers.get("Accept"), (negotiation.JSON, negotiation.PNG, negotiation.SVG))
+    """Rows, or one image, in; predictions with explanations out, as they come or finished, or the picture of one."""
+    form = negotiation.choose(request.headers.get("Accept"), FORMS)
     asked, more = _read(name, version, "v1.explain")
     drawing.require_one_row(asked.payload, form)
-    answer = service().explain(options.explain_request(asked, more))
+    wanted = options.explain_request(asked, more)
+    if form == negotiation.LINES:
+        return as_lines(v1.explain_event(answer) for answer in service().explanations(wanted))
+    answer = service().explain(wanted)
     if form == negotiation.JSON:
         return as_json(v1.explain_answer(answer), answer)
     return respond(drawing.render(answer, form), {"Content-Type": form}, answer)

@@ -11,6 +11,7 @@ JSON = "application/json"
 PNG = "image/png"
 SVG = "image/svg+xml"
 BINARY = "application/octet-stream"
+LINES = "application/x-ndjson"
 _QUALITY = re.compile(r"^q=(0(?:\.\d{0,3})?|1(?:\.0{0,3})?)$")
 
 

@@ -100,6 +100,11 @@ def explain_answer(answer: ExplainAnswer) -> dict[str, Any]:
     return body
 
 
+def explain_event(answer: ExplainAnswer) -> dict[str, Any]:
+    """One line of a stream of answers: as `explain_answer`, and whether it is provisional."""
+    return {"provisional": answer.provisional, **explain_answer(answer)}
+
+
 def explanation(answer: ExplainAnswer, row: int) -> dict[str, Any]:
     """The explanation of one row."""
     return {
