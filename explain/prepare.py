@@ -19,6 +19,7 @@ from .errors import InvalidModel, UnsupportedOperator
 from .fold import fold_integers
 from .graph import OPSET
 from .ranks import state_ranks
+from .weights import constants_to_initializers, without_weights
 
 IR_VERSION = 10
 DOMAINS = ("", "ai.onnx")
@@ -38,25 +39,27 @@ def prepare(source: onnx.ModelProto, expand: Collection[str] = ()) -> onnx.Model
     Raises InvalidModel where the file makes no sense and UnsupportedOperator where an operator newer than opset 18
     has no function body.
     """
-    model = onnx.ModelProto()
-    model.CopyFrom(source)
-    if not model.graph.output:
+    if not source.graph.output:
         raise InvalidModel("the model has no outputs; is this an ONNX model?")
-    if model.graph.sparse_initializer:
+    if source.graph.sparse_initializer:
         raise InvalidModel("the model holds sparse initializers; store them as dense tensors")
+    model, weights = without_weights(source)
     try:
         if model.functions:
             model = inliner.inline_local_functions(model)
         model = _at_opset(model)
         model = _expanded(model, expand)
-        _constants_to_initializers(model.graph)
-        _drop_initializers_from_inputs(model.graph)
+        constants_to_initializers(model.graph)
         model = shape_inference.infer_shapes(model, data_prop=True)
         if fold_integers(model.graph):
             model = shape_inference.infer_shapes(model, data_prop=True)
-        return shape_inference.infer_shapes(model, data_prop=True) if state_ranks(model.graph) else model
+        if state_ranks(model.graph):
+            model = shape_inference.infer_shapes(model, data_prop=True)
     except FOREIGN as error:
         raise InvalidModel(f"the model could not be read: {_first_line(error)}") from error
+    model.graph.initializer.extend(weights)
+    _drop_initializers_from_inputs(model.graph)
+    return model
 
 
 def opset_of(model: onnx.ModelProto) -> int:
@@ -151,41 +154,6 @@ def _state_defaults(node: onnx.NodeProto, opset: int) -> None:
     for name, default in _defaults(node.op_type, opset).items():
         if name not in stated:
             node.attribute.add().ParseFromString(default)
-
-
-def _constants_to_initializers(graph: onnx.GraphProto) -> None:
-    kept = []
-    for node in graph.node:
-        tensor = _constant_tensor(node)
-        if tensor is None:
-            kept.append(node)
-        else:
-            graph.initializer.append(tensor)
-    del graph.node[:]
-    graph.node.extend(kept)
-
-
-def _constant_tensor(node: onnx.NodeProto) -> onnx.TensorProto | None:
-    if node.op_type != "Constant" or node.domain not in DOMAINS or len(node.attribute) != 1:
-        return None
-    attribute = node.attribute[0]
-    helper = onnx.helper
-    tensor = onnx.TensorProto()
-    match attribute.name:
-        case "value":
-            tensor.CopyFrom(attribute.t)
-        case "value_int":
-            tensor = helper.make_tensor("", onnx.TensorProto.INT64, (), [attribute.i])
-        case "value_ints":
-            tensor = helper.make_tensor("", onnx.TensorProto.INT64, (len(attribute.ints),), attribute.ints)
-        case "value_float":
-            tensor = helper.make_tensor("", onnx.TensorProto.FLOAT, (), [attribute.f])
-        case "value_floats":
-            tensor = helper.make_tensor("", onnx.TensorProto.FLOAT, (len(attribute.floats),), attribute.floats)
-        case _:
-            return None
-    tensor.name = node.output[0]
-    return tensor
 
 
 def _drop_initializers_from_inputs(graph: onnx.GraphProto) -> None:

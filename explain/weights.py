@@ -1,0 +1,84 @@
+"""Weights beside the graph: what converts, inlines and infers copies a model's bytes, and weights are most of them.
+
+They are replaced by typed inputs of their names while a model is prepared, and put back when it is done.
+"""
+
+from __future__ import annotations
+
+import math
+from typing import Any
+
+import onnx
+from onnx import helper
+
+LARGE = 1024
+DOMAINS = ("", "ai.onnx")
+
+
+def without_weights(source: onnx.ModelProto) -> tuple[onnx.ModelProto, list[onnx.TensorProto]]:
+    """A copy of the model with inputs in the place of its large constants, and these constants."""
+    model = onnx.ModelProto()
+    _copy(source, model, leave="graph")
+    _copy(source.graph, model.graph, leave="initializer")
+    constants_to_initializers(model.graph)
+    tensors = [*source.graph.initializer, *model.graph.initializer]
+    declared = {value.name for value in model.graph.input}
+    weights = [tensor for tensor in tensors if math.prod(tensor.dims) > LARGE]
+    small = [tensor for tensor in tensors if math.prod(tensor.dims) <= LARGE]
+    del model.graph.initializer[:]
+    model.graph.initializer.extend(small)
+    model.graph.input.extend(
+        helper.make_tensor_value_info(tensor.name, tensor.data_type, tensor.dims)
+        for tensor in weights
+        if tensor.name not in declared
+    )
+    return model, weights
+
+
+def _copy(source: Any, target: Any, *, leave: str) -> None:
+    """Copy all fields of a message but one."""
+    for field, value in source.ListFields():
+        if field.name == leave:
+            continue
+        if hasattr(value, "extend"):
+            getattr(target, field.name).extend(value)
+        elif hasattr(value, "CopyFrom"):
+            getattr(target, field.name).CopyFrom(value)
+        else:
+            setattr(target, field.name, value)
+
+
+def constants_to_initializers(graph: onnx.GraphProto) -> None:
+    """Replace Constant nodes by initializers, in place."""
+    kept = []
+    for node in graph.node:
+        tensor = _constant_tensor(node)
+        if tensor is None:
+            kept.append(node)
+        else:
+            graph.initializer.append(tensor)
+    del graph.node[:]
+    graph.node.extend(kept)
+
+
+def _constant_tensor(node: onnx.NodeProto) -> onnx.TensorProto | None:
+    if node.op_type != "Constant" or node.domain not in DOMAINS or len(node.attribute) != 1:
+        return None
+    attribute = node.attribute[0]
+    helper = onnx.helper
+    tensor = onnx.TensorProto()
+    match attribute.name:
+        case "value":
+            tensor.CopyFrom(attribute.t)
+        case "value_int":
+            tensor = helper.make_tensor("", onnx.TensorProto.INT64, (), [attribute.i])
+        case "value_ints":
+            tensor = helper.make_tensor("", onnx.TensorProto.INT64, (len(attribute.ints),), attribute.ints)
+        case "value_float":
+            tensor = helper.make_tensor("", onnx.TensorProto.FLOAT, (), [attribute.f])
+        case "value_floats":
+            tensor = helper.make_tensor("", onnx.TensorProto.FLOAT, (len(attribute.floats),), attribute.floats)
+        case _:
+            return None
+    tensor.name = node.output[0]
+    return tensor
