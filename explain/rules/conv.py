@@ -5,6 +5,8 @@ and flipped: runtimes fold that constant and run their fastest kernel. With stri
 pads, whose result is then cut: `output_padding` would expose values that asymmetric pads had removed.
 """
 
+import numpy as np
+
 from ..emit import Emitter
 from ..graph import Node
 from ..registry import Gradients, vjp
@@ -43,17 +45,29 @@ def _transposed_kernel(emit: Emitter, node: Node, w: str, group: int) -> str:
 @vjp("ConvTranspose")
 def conv_transpose(emit: Emitter, node: Node, grad: str) -> Gradients:
     """The adjoint of the adjoint: a Conv of the gradient with the same kernel, strides, dilations and pads."""
-    if node.attr("output_shape") is not None:
-        raise node.refuse("attribute 'output_shape' is not covered; state 'pads' instead")
-    auto = node.attr("auto_pad", b"NOTSET").decode()
-    if auto not in ("NOTSET", "VALID"):
-        raise node.refuse(f"attribute auto_pad={auto!r} is not covered; state 'pads' instead")
     kernel = _kernel(node)
-    n = len(kernel)
+    n, auto = len(kernel), node.attr("auto_pad", b"NOTSET").decode()
     pads = list(node.attr("pads") or [0] * 2 * n) if auto == "NOTSET" else [0] * 2 * n
     strides, dilations = node.attr("strides") or [1] * n, node.attr("dilations") or [1] * n
+    if auto.startswith("SAME") or node.attr("output_shape") is not None:
+        extent = [d * (k - 1) for k, d in zip(kernel, dilations, strict=True)]
+        grad, pads = _padded_to_whole(emit, node, grad, list(strides), extent), [0] * 2 * n
     group = int(node.attr("group", 1))
     return emit.conv(grad, node.inputs[1], strides=strides, dilations=dilations, pads=pads, group=group)
+
+
+def _padded_to_whole(emit: Emitter, node: Node, grad: str, strides: list[int], extent: list[int]) -> str:
+    """What the node cut off, or added where it was asked for more than there is, follows from the size it gave."""
+    n = len(strides)
+    more = [e + 1 + p for e, p in zip(extent, node.attr("output_padding") or [0] * n, strict=True)]
+    whole = emit.add(emit.mul(emit.sub(emit.dims(node.inputs[0], 2), [1]), strides), more)
+    total = emit.sub(whole, emit.dims(grad, 2))
+    cut = emit.max(total, np.zeros(1, dtype=np.int64))  # what was added stands at the end
+    half = emit.div(cut, [2])
+    begin = half if node.attr("auto_pad") == b"SAME_UPPER" else emit.sub(cut, half)
+    sides = begin, emit.sub(total, begin)
+    zero, axes = np.zeros((), dtype=emit.dtype(grad)), np.arange(2, 2 + n)
+    return emit.pad(grad, emit.concat(*sides, axis=0), zero, axes)
 
 
 def _kernel(node: Node) -> tuple[int, ...]:

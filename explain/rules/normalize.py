@@ -27,19 +27,36 @@ def instance_normalization(emit: Emitter, node: Node, grad: str) -> Gradients:
 
 @vjp("LayerNormalization", many=True)
 def layer_normalization(emit: Emitter, node: Node, grads: list[str | None]) -> Gradients:
-    if any(grads[1:]):
-        raise node.refuse("only its first output is covered, not the mean or the inverse deviation")
+    """Mean and inverse deviation may be explained as well: m = mean(x) spreads evenly, ds/dx = -s^2 xh / n."""
     x, rank = node.inputs[0], node.rank()
-    axis = int(node.attr("axis", -1)) % rank
+    axes = list(range(int(node.attr("axis", -1)) % rank, rank))
     scaled = emit.mul(grads[0] or emit.zeros_like(x), node.inputs[1])
-    return _normalized(emit, x, scaled, list(range(axis, rank)), node)
+    total = _normalized(emit, x, scaled, axes, node)
+    by_mean, by_deviation = (*grads, None, None)[1:3]
+    if by_mean:
+        share = emit.div(emit.cast_like_value(by_mean, x), _count(emit, x, by_mean))
+        total = emit.add(total, share)
+    if by_deviation:
+        xh, s = _standard(emit, x, axes, node)
+        share = emit.div(emit.cast_like_value(by_deviation, x), _count(emit, x, by_deviation))
+        total = emit.sub(total, emit.mul(xh, emit.mul(emit.mul(s, s), share)))
+    return total
 
 
-def _normalized(emit: Emitter, x: str, grad: str, axes: list[int], node: Node) -> str:
+def _count(emit: Emitter, x: str, reduced: str) -> str:
+    return emit.cast_like_value(emit.div(emit.size(x), emit.size(reduced)), x)
+
+
+def _standard(emit: Emitter, x: str, axes: list[int], node: Node) -> tuple[str, str]:
+    """The input at mean 0 and deviation 1, and the inverse deviation."""
     centred = emit.sub(x, emit.reduce_mean(x, axes, keepdims=1))
     variance = emit.reduce_mean(emit.mul(centred, centred), axes, keepdims=1)
     s = emit.reciprocal(emit.sqrt(emit.add(variance, float(node.attr("epsilon", 1e-5)))))
-    xh = emit.mul(centred, s)
+    return emit.mul(centred, s), s
+
+
+def _normalized(emit: Emitter, x: str, grad: str, axes: list[int], node: Node) -> str:
+    xh, s = _standard(emit, x, axes, node)
     pull = emit.mul(xh, emit.reduce_mean(emit.mul(grad, xh), axes, keepdims=1))
     return emit.mul(s, emit.sub(emit.sub(grad, emit.reduce_mean(grad, axes, keepdims=1)), pull))
 

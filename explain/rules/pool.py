@@ -16,8 +16,6 @@ POOL_ATTRIBUTES = ("auto_pad", "ceil_mode", "dilations", "kernel_shape", "pads",
 def max_pool(emit: Emitter, node: Node, grads: list[str | None]) -> Gradients:
     """The operator run again with its second output says where each maximum was, as an index into the whole tensor."""
     x, grad = node.inputs[0], grads[0]
-    if int(node.attr("storage_order", 0)):
-        raise node.refuse("attribute storage_order=1 is not covered; only row-major indices are")
     attributes = {name: node.attr(name) for name in POOL_ATTRIBUTES}
     _, indices = emit.node("MaxPool", [x], attributes, 2)
     zeros = emit.zeros(emit.reshape(emit.size(x), [1]), x)
@@ -32,7 +30,12 @@ def average_pool(emit: Emitter, node: Node, grad: str) -> Gradients:
     x = node.inputs[0]
     windows = Windows.of(node, tuple(node.attr("kernel_shape")))
     shared = emit.div(grad, _window_counts(emit, node, windows, grad))
-    ones = np.ones((1, 1, *windows.kernel), dtype=emit.dtype(grad))
+    return _spread(emit, windows, shared, x)
+
+
+def _spread(emit: Emitter, windows: Windows, shared: str, x: str) -> str:
+    """What belongs to a window goes to each of its elements."""
+    ones = np.ones((1, 1, *windows.kernel), dtype=emit.dtype(shared))
     single = emit.reshape(shared, emit.join(-1, 1, emit.dims(shared, 2)))
     full = emit.conv_transpose(single, ones, strides=windows.strides, dilations=windows.dilations)
     channels = emit.reshape(full, emit.join(emit.dims(x, 0, 2), emit.dims(full, 2)))
@@ -71,6 +74,41 @@ def _same_total(emit: Emitter, windows: Windows, x: str) -> str:
     upper = Windows(windows.kernel, windows.strides, windows.dilations, None, None, True)
     lower = Windows(windows.kernel, windows.strides, windows.dilations, None, None, False)
     return emit.add(upper.begin_at_run_time(emit, x), lower.begin_at_run_time(emit, x))
+
+
+@vjp("LpPool")
+def lp_pool(emit: Emitter, node: Node, grad: str) -> Gradients:
+    """y = (sum |x|^p)^(1/p) over a window: sign(x) |x|^(p-1) y^(1-p) dy, and 0 where all of a window is 0."""
+    x = node.inputs[0]
+    windows = Windows.of(node, tuple(node.attr("kernel_shape")))
+    return emit.mul(_lp_slope(emit, node), _spread(emit, windows, _over_norm(emit, node, grad), x))
+
+
+@vjp("GlobalLpPool")
+def global_lp_pool(emit: Emitter, node: Node, grad: str) -> Gradients:
+    """LpPool with one window over all spatial axes."""
+    return emit.mul(_lp_slope(emit, node), _over_norm(emit, node, grad))
+
+
+def _lp_slope(emit: Emitter, node: Node) -> str:
+    x, p = node.inputs[0], int(node.attr("p", 2))
+    return x if p == 2 else emit.mul(emit.sign(x), emit.pow(emit.abs(x), float(p - 1)))
+
+
+def _over_norm(emit: Emitter, node: Node, grad: str) -> str:
+    y = node.outputs[0]
+    nonzero = emit.where(emit.greater(y, 0.0), y, np.ones((), dtype=emit.dtype(y)))
+    return emit.div(grad, emit.pow(nonzero, float(int(node.attr("p", 2)) - 1)))
+
+
+@vjp("MaxUnpool")
+def max_unpool(emit: Emitter, node: Node, grad: str) -> Gradients:
+    """Each element finds its gradient where it was put."""
+    if node.input(2):
+        raise node.refuse("its input 'output_shape' is not covered; state 'kernel_shape', 'strides' and 'pads' alone")
+    x, indices = node.inputs[:2]
+    taken = emit.gather(emit.reshape(grad, [-1]), emit.reshape(indices, [-1]), axis=0)
+    return emit.reshape(taken, emit.shape(x))
 
 
 @vjp("GlobalAveragePool")

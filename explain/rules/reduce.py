@@ -101,7 +101,23 @@ def reduce_prod(emit: Emitter, node: Node, grad: str) -> Gradients:
 def softmax(emit: Emitter, node: Node, grad: str) -> Gradients:
     y, axis = node.outputs[0], int(node.attr("axis", -1))
     weighted = emit.mul(y, grad)
-    return emit.sub(weighted, emit.mul(y, emit.reduce_sum(weighted, [axis], keepdims=1)))
+    result = emit.sub(weighted, emit.mul(y, emit.reduce_sum(weighted, [axis], keepdims=1)))
+    if not _is_replaced_where_undefined(node, y):
+        return result
+    return emit.where(emit.is_nan(y), np.zeros((), dtype=emit.dtype(y)), result)
+
+
+def _is_replaced_where_undefined(node: Node, value: str) -> bool:
+    """Whether the model replaces some of these probabilities: those of a row that is masked entirely are NaN.
+
+    What replaces them is constant, so their gradient is 0, where 0 * NaN would be NaN.
+    """
+    for user in node.graph.consumers.get(value, ()):
+        if user.op in ("IsNaN", "Where"):
+            return True
+        if user.op in ("Cast", "Identity") and _is_replaced_where_undefined(user, user.outputs[0]):
+            return True
+    return False
 
 
 @vjp("LogSoftmax")

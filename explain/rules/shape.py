@@ -79,7 +79,11 @@ def pad(emit: Emitter, node: Node, grad: str) -> Gradients:
     axes = _pad_axes(node)
     mode = node.attr("mode", b"constant").decode()
     if mode == "constant":
-        return emit.pad(grad, emit.neg(pads), np.zeros((), emit.dtype(grad)), np.array(axes, dtype=np.int64))
+        inside = emit.pad(grad, emit.neg(pads), np.zeros((), emit.dtype(grad)), np.array(axes, dtype=np.int64))
+        if not node.input(2) or node.constant(2) is not None:
+            return inside
+        outside = emit.sub(emit.reduce_sum(grad, keepdims=0), emit.reduce_sum(inside, keepdims=0))
+        return inside, None, emit.reshape(outside, emit.shape(node.inputs[2]))
     count = len(axes)
     for i, axis in enumerate(axes):
         own = emit.gather(pads, [i, i + count], axis=0)

@@ -10,7 +10,7 @@ import pytest
 import torch
 
 import explain
-from tests.explain.single import Case, case, check, gradients, numbers, spelled, variants
+from tests.explain.single import Case, Const, Fed, case, check, declare_ranks, gradients, numbers, spelled, variants
 
 
 def windows(size: int, k: int, s: int, d: int, begin: int, end: int, ceil: bool) -> list[list[int]]:
@@ -113,7 +113,49 @@ GLOBAL = [
     for op, f in {"GlobalAveragePool": torch.mean, "GlobalMaxPool": torch.amax}.items()
     for shape in [(2, 3, 4), (2, 3, 4, 5), (1, 2, 3, 2, 3)]
 ]
-CASES = MAXIMA + AVERAGES + GLOBAL
+MAXIMA.append(
+    case(
+        "MaxPool",
+        numbers(1, 2, 6, 7),
+        judge=lambda x: torch.nn.functional.max_pool2d(x, 3, 2),
+        kernel_shape=[3, 3],
+        strides=[2, 2],
+        storage_order=1,
+    )
+)
+
+
+def norms(p: int, *pads: int, **given: Any) -> Case:
+    """|x|^p summed over windows; padding adds nothing."""
+    sides = [pads[i] for i in (1, 3, 0, 2)] if pads else [0] * 4
+    judge = lambda x: torch.nn.functional.lp_pool2d(torch.nn.functional.pad(x.abs(), sides), p, [3, 2], [2, 1])  # noqa: E731
+    present = {"p": p, "kernel_shape": [3, 2], "strides": [2, 1], "pads": list(pads) or None, **given}
+    formula = lambda x: judge(torch.as_tensor(x)).numpy()  # noqa: E731 - the same in numpy
+    return case("LpPool", numbers(1, 2, 7, 6), judge=judge, formula=formula, **present)
+
+
+LP = [norms(1), norms(2), norms(3), norms(2, 1, 0, 1, 1), norms(3, 1, 0, 1, 1)]
+LP += [
+    case(
+        "GlobalLpPool",
+        numbers(2, 3, 4, 5),
+        judge=lambda x, p=p: torch.linalg.vector_norm(x, p, (2, 3), keepdim=True),
+        formula=lambda x, p=p: torch.linalg.vector_norm(torch.as_tensor(x), p, (2, 3), keepdim=True).numpy(),
+        p=p,
+    )
+    for p in (1, 2, 3)
+]
+UNPOOLED = [
+    case(
+        "MaxUnpool",
+        numbers(1, 2, 2, 2),
+        Fed(np.array([[[[5, 7], [13, 15]], [[16, 18], [24, 31]]]])),
+        judge=lambda x, i: torch.nn.functional.max_unpool2d(x, i % 16, 2, 2),
+        kernel_shape=[2, 2],
+        strides=[2, 2],
+    )
+]
+CASES = MAXIMA + AVERAGES + GLOBAL + LP + UNPOOLED
 
 
 @pytest.mark.parametrize("subject", CASES, ids=str)
@@ -134,8 +176,16 @@ def test_a_global_maximum_is_shared_equally_among_ties() -> None:
     assert found["x0"].tolist() == [[[0, 0.5, 0.5], [1, 0, 0]]]
 
 
-def test_column_major_indices_are_refused() -> None:
-    subject = case("MaxPool", numbers(1, 1, 4, 4), judge=None, kernel_shape=[2, 2], storage_order=1)
-    with pytest.raises(explain.UnsupportedOperator, match="attribute storage_order=1 is not covered") as caught:
-        explain.compile(subject.model(items=True), "vjp")
-    assert (caught.value.op, caught.value.node, caught.value.opset) == ("MaxPool", "under_test", 18)
+def test_a_window_of_zeros_has_a_norm_without_gradient() -> None:
+    found = gradients(case("LpPool", np.array([[[0.0, 0.0, 3.0, 4.0]]]), judge=None, kernel_shape=[2], strides=[2]))
+    np.testing.assert_allclose(found["x0"], [[[0, 0, 0.6, 0.8]]], atol=1e-6)
+
+
+def test_an_unpooling_to_a_stated_shape_is_refused() -> None:
+    places, shape = Fed(np.array([[[[0]]]])), Const(np.array([1, 1, 3, 3]))
+    subject = case("MaxUnpool", numbers(1, 1, 1, 1), places, shape, judge=None, kernel_shape=[2, 2])
+    model = subject.model(items=True)
+    declare_ranks(model, {"y": numbers(1, 1, 3, 3)})
+    with pytest.raises(explain.UnsupportedOperator, match="'output_shape' is not covered") as caught:
+        explain.compile(model, "vjp")
+    assert (caught.value.op, caught.value.node, caught.value.opset) == ("MaxUnpool", "under_test", 18)

@@ -109,6 +109,40 @@ CASES += [
 ]
 
 
+def cropped(x: torch.Tensor, region: list[float], sizes: list[int], outside: float) -> torch.Tensor:
+    """Axes 2 and 3 sampled evenly between two fractions of their length; `outside` beyond the ends."""
+    for place, m in enumerate(sizes):
+        axis, n = place + 2, x.shape[place + 2]
+        at = torch.linspace(region[place] * (n - 1), region[place + 2] * (n - 1), m, dtype=x.dtype)
+        weights = torch.relu(1 - (at[:, None] - torch.arange(n)).abs())
+        beyond = (at < 0) | (at > n - 1)
+        sampled = torch.tensordot(x, torch.where(beyond[:, None], 0, weights), dims=([axis], [1])).movedim(-1, axis)
+        x = sampled + (outside * beyond).reshape([-1 if i == axis else 1 for i in range(x.ndim)])
+    return x
+
+
+def crop(region: list[float], axes: bool) -> Case:
+    """`region` holds the starts and the ends of axes 2 and 3."""
+    whole = region if axes else [0, 0, *region[:2], 1, 1, *region[2:]]
+    sizes = np.array([5, 7] if axes else [1, 2, 5, 7])
+    return case(
+        "Resize",
+        numbers(1, 2, 4, 6),
+        Const(np.array(whole, dtype=np.float64)),
+        None,
+        Const(sizes),
+        judge=lambda x, *_: cropped(x, region, [5, 7], 0.0),
+        formula=lambda x, *_: cropped(torch.as_tensor(x), region, [5, 7], 0.0).numpy(),
+        label=f"crop-{region}-{axes}",
+        mode="linear",
+        coordinate_transformation_mode="tf_crop_and_resize",
+        axes=[2, 3] if axes else None,
+    )
+
+
+CASES += [crop(region, axes) for region in ([0.2, 0.4, 0.6, 0.9], [0.0, -0.2, 1.3, 1.0]) for axes in (True, False)]
+
+
 @pytest.mark.parametrize("subject", CASES, ids=str)
 def test_gradient(subject: Case) -> None:
     check(subject)
@@ -135,19 +169,6 @@ def test_sizes_computed_from_the_shape_of_the_image() -> None:
 
 X, SIZES = numbers(1, 1, 3, 4), Const(np.array([1, 1, 5, 7]))
 REFUSED = [
-    (
-        case(
-            "Resize",
-            X,
-            Const(np.arange(8.0, dtype=np.float32)),
-            None,
-            SIZES,
-            judge=None,
-            mode="linear",
-            coordinate_transformation_mode="tf_crop_and_resize",
-        ),
-        "attribute coordinate_transformation_mode='tf_crop_and_resize'",
-    ),
     (
         case("Resize", X, None, None, SIZES, judge=None, mode="linear", keep_aspect_ratio_policy="not_larger"),
         "attribute keep_aspect_ratio_policy",

@@ -227,6 +227,16 @@ PADDINGS += [
         mode="reflect",
     ),
 ]
+PADDINGS.append(
+    case(
+        "Pad",
+        X,
+        integers(0, 1, 2, 1, 0, 3),
+        np.array(1.5),
+        judge=lambda x, _, value: padded(x - value, [0, 1, 2], [1, 0, 3], "constant") + value,
+        label="computed-value",
+    )
+)
 CASES = MOVES + JOINS + SPLITS + REPEATS + SPACES + PADDINGS
 
 
