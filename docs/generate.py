@@ -116,6 +116,8 @@ def _method(method: Any) -> str:
     head = (
         f"\n## `{method.name}`\n\n{method.summary}\n\nNeeds: {needs}. Cost: {method.passes}. Source: {method.source}.\n"
     )
+    if method.caution:
+        head += f"\nCaution: {method.caution}.\n"
     rows = [
         (f"`{name}`", json.dumps(rule["default"]), _allowed(rule), rule["description"])
         for name, rule in method.parameters["properties"].items()

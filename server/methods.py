@@ -116,6 +116,8 @@ def describe(loaded: LoadedModel) -> dict[str, Any]:
                 "summary": explain.METHODS[name].summary,
                 "parameters": explain.METHODS[name].parameters,
                 "needs": sorted(explain.METHODS[name].needs),
+                "cost": explain.METHODS[name].passes,
+                "caution": explain.METHODS[name].caution,
             }
             for name in offered
         ],

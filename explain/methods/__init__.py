@@ -2,6 +2,7 @@
 
 from .base import Method, Parameter
 from .gradients import INPUT_X_GRADIENT, INTEGRATED_GRADIENTS, SALIENCY
+from .guided import GUIDED_BACKPROP
 from .maps import GRAD_CAM, HIRES_CAM, LAYER_CAM
 from .sampled import EXPECTED_GRADIENTS, GRADIENT_SHAP, SMOOTH_GRAD, SMOOTH_GRAD_SQUARED, VAR_GRAD
 from .shapley import EXACT_SHAP, KERNEL_SHAP
@@ -17,6 +18,7 @@ METHODS: dict[str, Method] = {
         SMOOTH_GRAD,
         SMOOTH_GRAD_SQUARED,
         VAR_GRAD,
+        GUIDED_BACKPROP,
         GRAD_CAM,
         HIRES_CAM,
         LAYER_CAM,

@@ -239,3 +239,15 @@ def test_kernel_shap_of_all_coalitions_is_exact_shap(net: Original) -> None:
 def test_the_exported_graph_is_what_was_judged(net: Original) -> None:
     onnx.checker.check_model(net.model.proto, full_check=True)
     np.testing.assert_allclose(served(net.model)(net.rows), net.module(net.inputs).detach().numpy(), atol=1e-5)
+
+
+def test_guided_backprop_and_its_caution(picture: Original) -> None:
+    """Captum's hooks see Relu modules only; the compiled rule sees every Relu of the graph: here they are the same."""
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # captum says that it sets hooks
+        expected = captum.GuidedBackprop(picture.module).attribute(picture.inputs, target=picture.predicted)
+    found = attribute(picture.model, {"x": picture.rows}, "guided_backprop").values["x"]
+    assert explain.attribution_error(found, expected.detach().numpy()) <= AGREE
+    plain = attribute(picture.model, {"x": picture.rows}, "saliency", absolute=False).values["x"]
+    assert explain.attribution_error(found, plain) > 1e-2, "the rule must change something"
+    assert "sanity" in (explain.METHODS["guided_backprop"].caution or "")

@@ -51,6 +51,7 @@ def test_on_a_linear_model_every_method_is_w_times_the_difference(dtype: str) ->
         always = np.tile(slope, (7, 1))
         expected: dict[str, tuple[np.ndarray, dict[str, Any]]] = {
             "saliency": (np.abs(always), {}),
+            "guided_backprop": (always, {}),
             "smooth_grad": (always, {"n_samples": 3}),
             "smooth_grad_squared": (always**2, {"n_samples": 3, "stdev": 2.0}),
             "var_grad": (np.zeros((7, 4)), {"background": BACKGROUND.astype(dtype), "n_samples": 3}),

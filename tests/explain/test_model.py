@@ -165,6 +165,7 @@ def test_methods_on_models_that_take_one_item_or_another_layout(
         ("smooth_grad", {"n_samples": 20}),
         ("smooth_grad_squared", {"background": BACKGROUND, "n_samples": 20}),
         ("var_grad", {"stdev": 0.5, "n_samples": 20}),
+        ("guided_backprop", {}),
         ("exact_shap", {"background": BACKGROUND}),
         ("kernel_shap", {"background": BACKGROUND}),
     ]
