@@ -173,16 +173,13 @@ class Model:
         Conditions and masks made of such inputs are held as they are. Raises MethodUnavailable, naming input and
         value, where an encoding cannot be told apart by element or input.
         """
-        needed = self.graph.upstream([explained.value])
-        encodings = self._encodings()
         floats = {name: {name} for name, kind in self.graph.inputs.items() if kind.is_float}
-        path = differentiable_path(self.graph, [*floats, *encodings], [explained.value])
-        found: list[Leaf] = []
-        for name in self.graph.inputs:
-            for value, made_of in (floats | encodings).items() if name in needed else ():
-                if name in made_of and value in path and not self._is_mask(name, value):
-                    found.append(self._leaf(name, value, made_of))
-        return tuple(found)
+        made = floats | self._encodings()
+        path = differentiable_path(self.graph, list(made), [explained.value])
+        order = {name: place for place, name in enumerate(self.graph.inputs)}
+        found = [(name, value) for value, made_of in made.items() if value in path for name in made_of]
+        found.sort(key=lambda pair: order[pair[0]])
+        return tuple(self._leaf(name, value, made[value]) for name, value in found if not self._is_mask(name, value))
 
     def _leaf(self, name: str, value: str, made_of: set[str]) -> Leaf:
         """The leaf, if it keeps the input's axes in front: only then is a part of it one element of the input."""

@@ -22,6 +22,7 @@ from .ranks import state_ranks
 from .weights import constants_to_initializers, without_weights
 
 IR_VERSION = 10
+CONSTANTS_APART = 4  # before this version every initializer had to be an input too
 DOMAINS = ("", "ai.onnx")
 # What onnx raises at a model it cannot read; RuntimeError comes from its converter and its inliner.
 FOREIGN = (
@@ -44,6 +45,7 @@ def prepare(source: onnx.ModelProto, expand: Collection[str] = ()) -> onnx.Model
     if source.graph.sparse_initializer:
         raise InvalidModel("the model holds sparse initializers; store them as dense tensors")
     model, weights = without_weights(source)
+    model.ir_version = max(model.ir_version, CONSTANTS_APART)
     try:
         if model.functions:
             model = inliner.inline_local_functions(model)

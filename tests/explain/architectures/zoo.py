@@ -84,7 +84,7 @@ def alive(make: Callable[[], nn.Module], attention: str | None = None) -> nn.Mod
     for name, value in [*module.named_parameters(), *module.named_buffers()]:
         if not value.is_floating_point() or value.ndim > 1:
             continue
-        if "running_var" in name or ("norm" in name.lower() or "bn" in name) and "weight" in name:
+        if "running_var" in name or (("norm" in name.lower() or "bn" in name) and "weight" in name):
             value.data.uniform_(0.7, 1.3, generator=generator)
         elif "bias" in name or "running_mean" in name or "lambda" in name or "layer_scale" in name:
             value.data.uniform_(-0.3, 0.3, generator=generator)
