@@ -36,6 +36,7 @@ def explained_answer(
         ],
         values=values,
         errors=attribution.errors,
+        error_kind=attribution.error_kind,
         features=features.by_feature(
             predicted.manifest, decoded.inputs, values, attribution.errors, attribution.group_names, rows
         ),

@@ -28,7 +28,7 @@ def by_feature(
         manifest: the model's manifest.
         inputs: the decoded inputs, axis 0 = rows.
         values: attributions by input name, or the single key ``groups``; axis 0 = rows.
-        errors: standard errors shaped like ``values``, or None.
+        errors: errors of the attributions, shaped like ``values``, or None.
         group_names: names of the groups along axis 1 of ``groups``.
         rows: the number of rows.
     """

@@ -146,15 +146,15 @@ class FeatureAttribution:
     shown: str
     unit: str | None
     attribution: float
-    standard_error: float | None = None
+    error: float | None = None
 
 
 @dataclass(frozen=True)
 class ExplainAnswer(Answer):
     """A prediction with its explanation.
 
-    ``values`` are the attributions by input name, axis 0 = rows, ``errors`` their standard errors where the method has
-    them; ``features`` the same per row and feature where the manifest names features, else None. ``compared`` holds the
+    ``values`` are the attributions by input name, axis 0 = rows, ``errors`` their errors where the method has them,
+    of the kind ``error_kind`` ("standard_error" of a sample, "quadrature_error" of an adaptive rule); ``features`` the same per row and feature where the manifest names features, else None. ``compared`` holds the
     baseline and background the client sent itself. The other sequences have one entry per row. A ``provisional`` answer
     is what was known when it was sent, and no decision.
     """
@@ -168,6 +168,7 @@ class ExplainAnswer(Answer):
     targets: Sequence[Mapping[str, Any]] = ()
     values: Arrays = field(default_factory=dict)
     errors: Arrays | None = None
+    error_kind: str | None = None
     features: Sequence[Sequence[FeatureAttribution]] | None = None
     compared: Arrays = field(default_factory=dict)
     base_values: Sequence[float] | None = None

@@ -19,7 +19,7 @@ from .errors import NotAcceptable
 from .messages import Array, ExplainAnswer, Runs
 from .wire import strict_json
 
-ERROR = "standard_error."
+ERRORS = ("standard_error", "quadrature_error")
 NEEDED = ("method", "output", "explained_name", "units", "target", "explained_value", "quality")
 
 
@@ -60,7 +60,8 @@ def answer_of(decision: Decision, version: ModelVersion, max_pixels: int) -> Exp
             f"and model {version.name} version {version.version} of this store has {version.digest}"
         )
     manifest, tensors = version.manifest, decision.explanation_tensors
-    errors = {name.removeprefix(ERROR): array for name, array in tensors.items() if name.startswith(ERROR)}
+    kind = next((kind for kind in ERRORS if any(name.startswith(f"{kind}.") for name in tensors)), None)
+    errors = {name.removeprefix(f"{kind}."): array for name, array in tensors.items() if name.startswith(f"{kind}.")}
     groups = features.declared_groups(manifest).get("group_names")
     named = features.by_feature(manifest, decision.inputs, decision.attributions, errors or None, groups, 1)
     base = explanation.get("base_value")
@@ -81,6 +82,7 @@ def answer_of(decision: Decision, version: ModelVersion, max_pixels: int) -> Exp
         targets=[explanation["target"]],
         values=decision.attributions,
         errors=errors or None,
+        error_kind=kind,
         features=named,
         base_values=None if base is None else [base],
         explained_values=[explanation["explained_value"]],

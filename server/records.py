@@ -88,7 +88,7 @@ def _row(answer: Answer, request: PredictRequest, row: int) -> RowDraft:
 
 def _explanation_tensors(answer: ExplainAnswer, row: int) -> dict[str, Array]:
     """What the explanation rests on beside the model's own files: errors, and references the client sent."""
-    errors = {f"standard_error.{name}": array[row : row + 1] for name, array in (answer.errors or {}).items()}
+    errors = {f"{answer.error_kind}.{name}": array[row : row + 1] for name, array in (answer.errors or {}).items()}
     return {**errors, **answer.compared}
 
 

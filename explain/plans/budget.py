@@ -23,7 +23,7 @@ class Budget:
     tolerance: float
     max_evals: int
     budget_ms: float | None
-    started: float = field(default_factory=time.monotonic)
+    started: float = field(default_factory=lambda: time.monotonic())
 
     @classmethod
     def of(cls, parameters: Mapping[str, Any], max_evals: int) -> Budget:
@@ -35,17 +35,21 @@ class Budget:
         """Whether the time is spent."""
         return self.budget_ms is not None and (time.monotonic() - self.started) * 1000 >= self.budget_ms
 
-    def small(self, phi: np.ndarray, error: np.ndarray) -> bool:
-        """Whether the errors [P] of attributions phi [P] are within the tolerance.
+    def allowed(self, phi: np.ndarray) -> float:
+        """The largest error that attributions phi [P] may have."""
+        return self.tolerance * largest(phi)
 
-        What is not finite cannot become small; it does not keep the others from being done.
-        """
-        finite = np.isfinite(phi) & np.isfinite(error)
-        allowed = self.tolerance * np.abs(phi[finite]).max(initial=0.0)
-        return self.tolerance > 0 and bool(error[finite].max(initial=0.0) <= allowed)
+    def small(self, phi: np.ndarray, error: np.ndarray) -> bool:
+        """Whether the errors [P] of attributions phi [P] are within the tolerance."""
+        return self.tolerance > 0 and largest(error) <= self.allowed(phi)
 
     def spent(self, evaluations: int, next_cost: int) -> str | None:
         """What is spent when an item has had so many evaluations and the next step takes `next_cost`, or None."""
         if evaluations + next_cost > self.max_evals:
             return EVALUATIONS
         return TIME if self.late else None
+
+
+def largest(values: np.ndarray) -> float:
+    """The largest size; what is not finite cannot become small and does not keep the others from being done."""
+    return float(np.abs(values[np.isfinite(values)]).max(initial=0.0))

@@ -11,6 +11,7 @@ const MEANINGS = {
   forward_gap: ["Forward gap", "explained program against served model, same input; 0 is perfect"],
   evaluations: ["Evaluations", "how often the model was run for this explanation"],
   standard_error: ["Standard error", "of the least certain attribution"],
+  quadrature_error: ["Quadrature error", "of the least certain attribution"],
   sparsity: ["Concentration", "Gini index: 0 is spread evenly, 1 is all in one place"],
   max_abs: ["Largest attribution", "by magnitude"],
   nan_count: ["Not-a-number values", "anything above 0 is a fault"],

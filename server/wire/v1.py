@@ -136,7 +136,7 @@ def _attributions(answer: ExplainAnswer, row: int) -> Any:
             "shown": entry.shown,
             "unit": entry.unit,
             "attribution": entry.attribution,
-            **({} if entry.standard_error is None else {"standard_error": plain(entry.standard_error)}),
+            **({} if entry.error is None or answer.error_kind is None else {answer.error_kind: plain(entry.error)}),
         }
         for entry in answer.features[row]
     ]

@@ -169,3 +169,9 @@ def test_the_same_seed_gives_the_same_sampled_values(client: FlaskClient) -> Non
     first = explain(client, method="kernel_shap", seed=1)
     assert values(first) == pytest.approx(values(explain(client, method="kernel_shap", seed=1)), abs=0)
     assert all("standard_error" in entry for entry in first["attributions"])
+
+
+def test_an_adaptive_rule_names_its_own_error(client: FlaskClient) -> None:
+    found = explain(client, method="integrated_gradients", parameters={"rule": "adaptive"})
+    assert all(entry["quadrature_error"] >= 0 and "standard_error" not in entry for entry in found["attributions"])
+    assert found["quality"]["stopped_by"] == "tolerance"
