@@ -122,6 +122,20 @@ def top_k(emit: Emitter, node: Node, grads: list[str | None]) -> Gradients:
     return emit.scatter_elements(zeros, node.outputs[1], grad, axis=axis, reduction="add"), None
 
 
+@vjp("Unique", many=True)
+def unique(emit: Emitter, node: Node, grads: list[str | None]) -> Gradients:
+    """A value that occurs several times is that of its first occurrence, to which the gradient returns."""
+    x, axis = node.inputs[0], node.attr("axis")
+    grad = grads[0] or emit.zeros_like(node.outputs[0])
+    _, first = emit.node("Unique", [x], dict(node.attributes), 2)
+    if axis is not None:
+        along = int(axis) % node.rank()
+        return scatter_along(emit, grad, first, along, emit.dim(x, along), node.rank())
+    zeros = emit.zeros(emit.reshape(emit.size(x), [1]), x)
+    total = emit.scatter_elements(zeros, first, grad, axis=0, reduction="add")
+    return emit.reshape(total, emit.shape(x))
+
+
 @vjp("ReverseSequence")
 def reverse_sequence(emit: Emitter, node: Node, grad: str) -> Gradients:
     """Turning the same stretches round again puts each element back."""

@@ -7,5 +7,5 @@ stop("Shape", "Size", "NonZero", "ArgMax", "ArgMin", "OneHot", "Range", "EyeLike
 stop("Equal", "Greater", "GreaterOrEqual", "Less", "LessOrEqual", "Not", "And", "Or", "Xor", "IsNaN", "IsInf")
 stop("Floor", "Ceil", "Round", "Sign", "Hardmax", "BitShift", "BitwiseAnd", "BitwiseOr", "BitwiseXor", "BitwiseNot")
 stop("RandomNormal", "RandomNormalLike", "RandomUniform", "RandomUniformLike", "Multinomial", "Bernoulli")
-stop("StringNormalizer", "TfIdfVectorizer", "Unique", "NonMaxSuppression")
+stop("StringNormalizer", "TfIdfVectorizer", "NonMaxSuppression")
 stop("LabelEncoder", "OneHotEncoder", "CategoryMapper", "Binarizer", domain="ai.onnx.ml")

@@ -9,7 +9,7 @@ import pytest
 import torch
 
 import explain
-from tests.explain.single import Case, Const, Fed, case, check, numbers, spelled
+from tests.explain.single import Case, Const, Fed, case, check, gradients, numbers, spelled
 
 X = numbers(3, 4, 5)
 FAR = 2**62
@@ -277,7 +277,19 @@ REVERSALS = [
     )
     for time, batch in [(0, 1), (1, 0)]
 ]
-CASES = REVERSALS + SLICES + GATHERS + ELEMENTS + PLACES + SCATTERS + SORTED
+# ONNX's reference implementation sorts whether it is asked to or not: differences of the judge itself there.
+UNIQUE = [
+    case("Unique", numbers(3, 4), judge=lambda x: x.flatten().sort().values),
+    case("Unique", numbers(3, 4), judge=lambda x: x.flatten(), formula=lambda x: x.flatten(), sorted=0),
+    case("Unique", numbers(3, 4), judge=lambda x: x[:, x[0].argsort()], axis=1),
+    case("Unique", numbers(3, 4), judge=lambda x: x[x[:, 0].argsort()], outputs=("y", "first"), axis=-2),
+]
+CASES = REVERSALS + SLICES + GATHERS + ELEMENTS + PLACES + SCATTERS + SORTED + UNIQUE
+
+
+def test_the_first_of_several_equal_values_takes_the_gradient() -> None:
+    found = gradients(case("Unique", np.array([2.0, 1.0, 2.0, 1.0, 3.0]), judge=None))
+    assert found["x0"].tolist() == [1, 1, 0, 0, 1]
 
 
 @pytest.mark.parametrize("subject", CASES, ids=str)

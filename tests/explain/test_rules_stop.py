@@ -65,7 +65,6 @@ STOPS: dict[str, Nodes] = {
     **{op: [node(op, "x")] for op in ("RandomNormalLike", "RandomUniformLike")},
     "Multinomial": [node("Multinomial", "x", sample_size=3)],
     "Bernoulli": [node("Abs", "x", to="a"), node("Min", "a", "one", to="p"), node("Bernoulli", "p")],
-    "Unique": [node("Unique", "x")],
     "NonMaxSuppression": [
         node("Reshape", "x", "box", to="boxes"),
         node("NonMaxSuppression", "boxes", "scores", "max_boxes"),
