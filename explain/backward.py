@@ -29,7 +29,7 @@ def backward(
     path = differentiable_path(graph, wrt, cotangents, registry)
     adjoints: dict[str, list[str]] = {name: [grad] for name, grad in cotangents.items()}
     for node in reversed(graph.nodes):
-        grads = [_total(emit, adjoints.get(name, [])) for name in node.outputs]
+        grads = [_total(emit, name, adjoints.get(name, [])) for name in node.outputs]
         if all(grad is None for grad in grads) or not any(name in path for name in reads(node.proto)):
             continue
         if not registry.carries(node):
@@ -42,7 +42,7 @@ def backward(
             if result is None:
                 raise node.refuse(f"the gradient with respect to its input {name!r} is not covered")
             adjoints.setdefault(name, []).append(_unbroadcast(emit, graph, node, name, result, entry.broadcasts))
-    totals = {name: _total(emit, adjoints.get(name, [])) for name in wrt}
+    totals = {name: _total(emit, name, adjoints.get(name, [])) for name in wrt}
     return {name: total if total is not None else emit.zeros_like(name) for name, total in totals.items()}
 
 
@@ -80,12 +80,16 @@ def _results(node: Node, results: Gradients) -> tuple[str | None, ...]:
     return given + (None,) * missing
 
 
-def _total(emit: Emitter, grads: list[str]) -> str | None:
+def _total(emit: Emitter, name: str, grads: list[str]) -> str | None:
+    """The sum of the adjoints of one value, which has the shape of that value, as every one of them."""
     if not grads:
         return None
     total = grads[0]
+    emit.like(total, name)
     for grad in grads[1:]:
+        emit.like(grad, name)
         total = emit.add(total, grad)
+        emit.like(total, name)
     grads[:] = [total]
     return total
 

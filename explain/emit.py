@@ -14,7 +14,7 @@ import numpy as np
 import onnx
 from onnx import defs, helper, numpy_helper
 
-from .graph import OPSET, Graph, elem_type, reads
+from .graph import OPSET, Dim, Graph, Shape, elem_type, reads
 
 Operand = str | float | int | Sequence[int] | np.ndarray
 # Names that Python or this class already use for something else.
@@ -32,6 +32,8 @@ class Emitter:
         self.nodes: list[onnx.NodeProto] = []
         self.constants: dict[str, onnx.TensorProto] = {}
         self._dtypes: dict[str, str] = {}
+        self._shapes: dict[str, Shape] = {}
+        self._placed = 0
         self._taken = set(taken)
         self._known: dict[Any, tuple[str, ...]] = {}
         self._count = 0
@@ -101,14 +103,37 @@ class Emitter:
         self._dtypes[name] = dtype
         return name
 
-    def place(self, graph: Graph) -> None:
-        """Put the nodes of a (bound) model graph here as they are."""
+    def place(self, graph: Graph, state_shapes: bool = False) -> None:
+        """Put the nodes of a (bound) model graph here as they are.
+
+        `state_shapes` says that the shapes inferred for the model hold for what it is fed here: then the program
+        states them, and runtimes keep blocked layouts and reuse buffers where they see that two shapes are the same.
+        """
         self._taken.update(graph.types)
         for node in graph.nodes:
             self.nodes.append(node.proto)
             self._taken.update(node.outputs)
         self.constants.update(graph.constants)
         self._dtypes.update({name: kind.dtype for name, kind in graph.types.items()})
+        self._placed += 1
+        if state_shapes:
+            for name in (name for node in graph.nodes for name in node.outputs if graph.type(name).is_float):
+                self._shapes[name] = tuple(self._own_dim(dim) for dim in graph.type(name).shape or ())
+
+    def _own_dim(self, dim: Dim) -> Dim:
+        """A symbol of the model as one of this placement: the same model may stand here twice with other rows."""
+        return f"{dim}.{self._placed}" if isinstance(dim, str) else dim
+
+    def like(self, value: str, other: str) -> None:
+        """State that a value has the shape of another one, if that is stated."""
+        if other in self._shapes:
+            self._shapes.setdefault(value, self._shapes[other])
+
+    def stated(self, nodes: Iterable[onnx.NodeProto], outputs: Iterable[str]) -> list[onnx.ValueInfoProto]:
+        """Types of the values whose shape is stated, of those that `nodes` make and that are no `outputs`."""
+        made = [name for node in nodes for name in node.output if self._shapes.get(name)]
+        inner = (name for name in made if name not in set(outputs))
+        return [helper.make_tensor_value_info(n, elem_type(self._dtypes[n]), self._shapes[n]) for n in inner]
 
     def dtype(self, name: str) -> str:
         """Dtype of a value: read from the model, or followed through the nodes emitted."""

@@ -111,7 +111,7 @@ class Draft:
         """
         names = {name: self.to_layout(name, value) for name, value in items.items()} | dict(values or {})
         bound = self.model.graph.bind(names, prefix=prefix, keep=keep, avoid=self.reserved - set(names))
-        self.emit.place(bound)
+        self.emit.place(bound, state_shapes=_shapes_hold(self.model))
         return bound
 
     def to_layout(self, name: str, items: str) -> str:
@@ -141,7 +141,8 @@ class Draft:
     def finish(self, name: str, explained: Explained | None, options: Mapping[str, Any]) -> Program:
         """Close the graph: what no output needs is dropped."""
         nodes, constants = self.emit.finish(value.name for value in self._outputs)
-        graph = helper.make_graph(nodes, name, self._inputs, self._outputs, constants)
+        stated = self.emit.stated(nodes, [value.name for value in (*self._inputs, *self._outputs)])
+        graph = helper.make_graph(nodes, name, self._inputs, self._outputs, constants, value_info=stated)
         opsets = [helper.make_opsetid("", OPSET)]
         for entry in self.model.prepared.opset_import:
             if entry.domain not in ("", "ai.onnx") and any(node.domain == entry.domain for node in nodes):
@@ -149,6 +150,20 @@ class Draft:
         proto = helper.make_model(graph, opset_imports=opsets, producer_name="glasshouse", ir_version=IR_VERSION)
         limit = 1 if self.model.row_by_row else None
         return Program(name, proto, self.kinds, self.output_kinds, explained, dict(options), limit)
+
+
+def _shapes_hold(model: Model) -> bool:
+    """Whether the shapes inferred for the model hold for any number of rows: its batch axes are symbols, and these
+    symbols mean nothing else."""
+    batch: set[Dim] = set()
+    items: set[Dim] = set()
+    for name, kind in model.graph.inputs.items():
+        axis = model.batch_axis(name)
+        if axis is None or kind.shape is None or not isinstance(kind.shape[axis], str):
+            return False
+        batch.add(kind.shape[axis])
+        items.update(dim for i, dim in enumerate(kind.shape) if i != axis)
+    return not batch & items
 
 
 def item_shape(model: Model, name: str, value: str | None = None) -> Shape:

@@ -17,10 +17,41 @@ def sigmoid(emit: Emitter, node: Node, grad: str) -> Gradients:
     return emit.mul(grad, emit.sub(y, emit.mul(y, y)))
 
 
+# Behind these a slope is finite, or it is infinite for whole neighbourhoods: 0 * slope is no worse than a choice.
+MIXING = frozenset({"Conv", "ConvTranspose", "Gemm", "MatMul", "Relu"})
+PASSING = frozenset(
+    {"Add", "AveragePool", "BatchNormalization", "Concat", "Dropout", "Flatten", "GlobalAveragePool", "Identity"}
+    | {"MaxPool", "ReduceMean", "Reshape", "Squeeze", "Sum"}
+)
+STEEP = 2.0**126
+
+
 @vjp("Relu")
 def relu(emit: Emitter, node: Node, grad: str) -> Gradients:
-    """The mask is taken from the output, so that a runtime may keep Conv+Relu fused."""
-    return only_where(emit, emit.greater(node.outputs[0], 0.0), grad)
+    """The mask is taken from the output, so that a runtime may keep Conv+Relu fused.
+
+    Among convolutions it is a number by which the gradient is multiplied, min(2^126 y, 1), which is 0 or 1 for every
+    y that is no subnormal number: runtimes have both operators in the blocked layout of their convolutions, which
+    Greater and Where would have to leave. Elsewhere the gradient may be infinite where the mask is 0.
+    """
+    y = node.outputs[0]
+    if emit.dtype(y) == "float32" and len(node.graph.type(y).shape or ()) == 4 and _among_convolutions(node):
+        return emit.mul(grad, emit.hard_sigmoid(y, alpha=STEEP, beta=0.0))
+    return only_where(emit, emit.greater(y, 0.0), grad)
+
+
+def _among_convolutions(node: Node) -> bool:
+    """Whether what reads the output, seen through sums and poolings, mixes neighbours again."""
+    consumers, seen = node.graph.consumers, set(node.outputs)
+    values = list(node.outputs)
+    while values:
+        for reader in consumers.get(values.pop(), ()):
+            if reader.op in PASSING:
+                values.extend(name for name in reader.outputs if name not in seen)
+                seen.update(reader.outputs)
+            elif reader.op not in MIXING:
+                return False
+    return True
 
 
 @vjp("LeakyRelu")
