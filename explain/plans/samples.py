@@ -106,7 +106,9 @@ class SamplePlan:
         return values, np.sqrt(np.maximum(variance, 0.0) / counts)
 
     def _stop(self, active: np.ndarray, count: int) -> None:
-        """Note why items are done. Errors are looked at after fixed numbers of samples."""
+        """Note why items are done. Errors are looked at after fixed numbers of samples; one sample has none."""
+        if count < 2:
+            return
         if self.budget.tolerance and count % LOOK == 0:
             for item, phi, error in zip(active, *(found[active] for found in self._estimates()), strict=True):
                 self.stopped[item] = TOLERANCE if self.budget.small(phi, error) else None

@@ -147,6 +147,23 @@ def test_grad_cam(picture: Original, relu: bool) -> None:
     assert worst(found.values["x"], judged[:, 0]) <= AGREE
 
 
+@pytest.mark.parametrize("method", ["hires_cam", "layer_cam"])
+def test_maps_of_every_place_by_their_formula(picture: Original, method: str) -> None:
+    """Captum has neither: activations and their gradient come from PyTorch, the sum over channels is written out."""
+    kept: list[Any] = []
+    hook = picture.layer.register_forward_hook(lambda _module, _given, out: kept.append(out))
+    logits = picture.module(picture.inputs)
+    hook.remove()
+    chosen = logits[torch.arange(len(picture.rows)), picture.predicted].sum()
+    (slope,) = torch.autograd.grad(chosen, [kept[0]])
+    judged = (kept[0] * (slope.relu() if method == "layer_cam" else slope)).sum(dim=1)
+    for relu in (True, False):
+        found = attribute(picture.model, {"x": picture.rows}, method, relu=relu).values["x"]
+        assert worst(found, judged.relu() if relu else judged) <= AGREE
+    plain = attribute(picture.model, {"x": picture.rows}, "grad_cam", relu=False).values["x"]
+    assert worst(plain, judged) > 0.01
+
+
 def test_the_judges_notice_the_wrong_class(net: Original) -> None:
     other = (net.predicted + 1) % 3
     judged = captum.Saliency(net.module).attribute(net.inputs, target=other, abs=False)

@@ -56,7 +56,7 @@ def test_an_error_after_the_first_line_is_the_last_line(client: FlaskClient, mon
     def run(*arguments: Any, **more: Any) -> Any:
         nonlocal count
         count += 1
-        if count > 4:
+        if count > 3:
             raise engine.DeadlineExceeded("the deadline passed")
         return original(*arguments, **more)
 
