@@ -60,7 +60,7 @@ def describe(
         features=ranged,
         explanation=ExplanationDefaults(
             method=default,
-            output=outputs[0].name,
+            output=explained_output(outputs),
             baseline=baseline if background is not None or baseline is None else _without_background(baseline),
             groups=groups,
             methods=offered,
@@ -78,6 +78,12 @@ def describe(
 def _without_background(baseline: Baseline) -> Baseline | None:
     """A mean of rows that are not there is no baseline."""
     return None if baseline.kind == "background_mean" else baseline
+
+
+def explained_output(outputs: Sequence[OutputSpec]) -> str:
+    """The output that is explained unless another is asked for: the first of numbers, since labels cannot be."""
+    numbers = [spec.name for spec in outputs if spec.dtype.startswith("float")]
+    return (numbers or [spec.name for spec in outputs])[0]
 
 
 def output_spec(

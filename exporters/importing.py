@@ -25,7 +25,7 @@ from model_store import (
 )
 
 from .batch_axis import Found, find_batch_axes
-from .describing import check_background, check_graph, rebuilt
+from .describing import check_background, check_graph, explained_output, rebuilt
 from .errors import InvalidExport, InvalidImport
 from .exported import Array, Exported
 from .offers import NO_BACKGROUND, offers
@@ -148,7 +148,7 @@ def _with_methods(draft: Manifest, model: bytes, background: Mapping[str, Array]
     default = told.method if told.method in offered else next((m for m in _PREFERRED if m in offered), None)
     explanation = ExplanationDefaults(
         method=default or next(iter(offered), None),
-        output=told.output or draft.outputs[0].name,
+        output=told.output or explained_output(draft.outputs),
         baseline=told.baseline or _baseline(draft, background),
         layer=told.layer,
         groups=told.groups,

@@ -5,6 +5,7 @@ import json
 import re
 
 import numpy as np
+import onnx
 import pytest
 from onnx import TensorProto
 from sklearn.linear_model import LogisticRegression
@@ -81,7 +82,7 @@ def test_a_file_that_needs_no_change_is_kept_as_it_is(mlp, taken_in):
 def test_without_a_background_the_methods_that_need_one_are_not_offered(mlp, taken_in):
     version, said = taken_in(mlp())
     told = version.manifest.explanation
-    smoothed = ["smooth_grad", "smooth_grad_squared", "var_grad"]
+    smoothed = ["smooth_grad", "smooth_grad_squared", "var_grad", "guided_backprop"]
     assert told.methods == ["saliency", "input_x_gradient", "integrated_gradients", *smoothed]
     assert told.baseline is None
     compared = {"kernel_shap", "exact_shap", "expected_gradients", "gradient_shap"}
@@ -257,3 +258,12 @@ def test_a_file_that_is_no_model_is_refused_by_the_gate(taken_in, store):
 def test_a_missing_file_is_named(tmp_path, store, engine):
     with pytest.raises(exporters.InvalidImport, match=r"model gone\.onnx: cannot be read: No such file"):
         exporters.import_onnx(tmp_path / "gone.onnx", name="m", store=store, engine=engine)
+
+
+def test_labels_are_never_what_is_explained(taken_in, made):
+    """Classifiers of other exporters answer a label before the scores; only scores can be attributed."""
+    nodes = [("MatMul", "xw", ["scores"], {}), ("ArgMax", ["scores"], ["label"], {"axis": 1, "keepdims": 0})]
+    outputs = {"label": (onnx.TensorProto.INT64, ["n"]), "scores": (FLOAT, ["n", 2])}
+    version, _ = taken_in(made(nodes, {"x": (FLOAT, ["n", 3])}, outputs, {"w": W}))
+    assert [spec.name for spec in version.manifest.outputs] == ["label", "scores"]
+    assert version.manifest.explanation.output == "scores"
