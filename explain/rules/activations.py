@@ -1,7 +1,9 @@
 """Activations: elementwise, most with a kink, at which the conventions of this package hold."""
 
+from weakref import WeakKeyDictionary
+
 from ..emit import Emitter
-from ..graph import Node
+from ..graph import Graph, Node
 from ..registry import Gradients, vjp
 from .elementwise import one_minus_square, only_where
 
@@ -40,18 +42,26 @@ def relu(emit: Emitter, node: Node, grad: str) -> Gradients:
     return only_where(emit, emit.greater(y, 0.0), grad)
 
 
+_MIXED: WeakKeyDictionary[Graph, set[str]] = WeakKeyDictionary()
+
+
 def _among_convolutions(node: Node) -> bool:
     """Whether what reads the output, seen through sums and poolings, mixes neighbours again."""
-    consumers, seen = node.graph.consumers, set(node.outputs)
-    values = list(node.outputs)
-    while values:
-        for reader in consumers.get(values.pop(), ()):
-            if reader.op in PASSING:
-                values.extend(name for name in reader.outputs if name not in seen)
-                seen.update(reader.outputs)
-            elif reader.op not in MIXING:
-                return False
-    return True
+    if node.graph not in _MIXED:
+        _MIXED[node.graph] = _mixed(node.graph)
+    return node.outputs[0] in _MIXED[node.graph]
+
+
+def _mixed(graph: Graph) -> set[str]:
+    """Values of which every reader mixes, or passes on what is mixed; told from the end, once for a graph."""
+    found: set[str] = set()
+
+    def mixes(reader: Node) -> bool:
+        return reader.op in MIXING or (reader.op in PASSING and found.issuperset(filter(None, reader.outputs)))
+
+    for node in reversed(graph.nodes):
+        found.update(name for name in node.outputs if all(map(mixes, graph.consumers.get(name, ()))))
+    return found
 
 
 @vjp("LeakyRelu")
