@@ -43,10 +43,11 @@ class Attribution:
     """The answer: why the explained value is what it is, item by item.
 
     `values`: float64 by input name, axis 0 = items, shaped like the input (a map [N, h, w] for class activation maps;
-    under the single key "groups", [N, G], where groups were declared). `base_values` [N]: f at the reference, None for
-    methods that have none. `explained_value` [N]: f at the item, named by `explained_name` in `units`. `errors`: of each
-    value, where the method has them, and `error_kind` what they are ("standard_error" of a sample, "quadrature_error" of
-    an adaptive rule; None where there are none). `quality`: one dict of figures per item (see quality.py).
+    under the single key "groups", [N, G], where groups were declared). `base_values` [N]: f at the reference, None
+    for methods that have none. `explained_value` [N]: f at the item, named by `explained_name` in `units`.
+    `errors`: of each value, where the method has them, and `error_kind` what they are ("standard_error" of a
+    sample, "quadrature_error" of an adaptive rule; None where there are none). `quality`: one dict of figures per
+    item (see quality.py).
     """
 
     values: Arrays

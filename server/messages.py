@@ -154,9 +154,10 @@ class ExplainAnswer(Answer):
     """A prediction with its explanation.
 
     ``values`` are the attributions by input name, axis 0 = rows, ``errors`` their errors where the method has them,
-    of the kind ``error_kind`` ("standard_error" of a sample, "quadrature_error" of an adaptive rule); ``features`` the same per row and feature where the manifest names features, else None. ``compared`` holds the
-    baseline and background the client sent itself. The other sequences have one entry per row. A ``provisional`` answer
-    is what was known when it was sent, and no decision.
+    of the kind ``error_kind`` ("standard_error" of a sample, "quadrature_error" of an adaptive rule);
+    ``features`` the same per row and feature where the manifest names features, else None. ``compared`` holds the
+    baseline and background the client sent itself. The other sequences have one entry per row. A ``provisional``
+    answer is what was known when it was sent, and no decision.
     """
 
     method: str = ""
