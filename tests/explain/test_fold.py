@@ -81,3 +81,32 @@ def test_an_output_stays_the_output_of_a_node() -> None:
     proto = model([N("Add", ["one", "one"], ["two"]), N("Exp", ["x"], ["y"])], ["N", 3], one=np.array(1))
     proto.graph.output.append(helper.make_tensor_value_info("two", TensorProto.INT64, []))
     assert not fold_integers(proto.graph)
+
+
+@pytest.mark.parametrize(("size", "folded"), [(LARGEST, True), (10**12, False)])
+@pytest.mark.parametrize("op", ["Range", "ConstantOfShape"])
+def test_what_would_be_large_is_not_made(op: str, size: int, folded: bool) -> None:
+    zeros = {"value": numpy_helper.from_array(np.zeros(1, np.int64))} if op == "ConstantOfShape" else {}
+    operands = ["zero", "size", "one"] if op == "Range" else ["sizes"]
+    nodes = [N(op, operands, ["made"], **zeros), N("Gather", ["made", "zero"], ["g"]), N("Gather", ["x", "g"], ["y"])]
+    sizes = {"zero": np.array(0), "one": np.array(1), "size": np.array(size), "sizes": np.array([size])}
+    proto = model(nodes, ["N"], rank=0, **sizes)
+    assert fold_integers(proto.graph) == folded
+    assert [node.op_type for node in proto.graph.node] == (["Gather"] if folded else [op, "Gather", "Gather"])
+
+
+def test_pads_that_an_exporter_turns_round_are_constants() -> None:
+    nodes = [
+        N("ConstantOfShape", ["four"], ["rest"], value=numpy_helper.from_array(np.zeros(1, np.int64))),
+        N("Concat", ["given", "rest"], ["all"], axis=0),
+        N("Reshape", ["all", "pairs"], ["rows"]),
+        N("Slice", ["rows", "last", "least", "zero", "last"], ["turned"]),
+        N("Transpose", ["turned"], ["columns"], perm=[1, 0]),
+        N("Reshape", ["columns", "last"], ["pads"]),
+        N("Pad", ["x", "pads"], ["y"], mode="reflect"),
+    ]
+    ints = {"four": [4], "given": [1, 2, 0, 1], "pairs": [-1, 2], "last": [-1], "least": [-(2**63)], "zero": [0]}
+    prepared = prepare(model(nodes, ["N", 2, 5, 4], rank=4, **{name: np.array(v) for name, v in ints.items()}))
+    assert [node.op_type for node in prepared.graph.node] == ["Pad"]
+    pads = {tensor.name: numpy_helper.to_array(tensor).tolist() for tensor in prepared.graph.initializer}["pads"]
+    assert pads == [0, 0, 0, 1, 0, 0, 1, 2]
