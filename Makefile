@@ -7,6 +7,7 @@
 #   make bench        the benchmarks, results in benchmarks/results/
 #   make image-test   build the container image, run it read-only, predict and explain against it
 #   make docs         regenerate the tables in docs/
+#   make docs-errors  measure the errors of gradients that docs/operators.md shows
 #   make lock         regenerate deploy/requirements-serving.lock and deploy/requirements-build.lock
 #   make clean        remove everything that the targets above made
 #
@@ -23,10 +24,10 @@ TESTING := $(VENV)/.installed-testing
 PYTEST := $(BIN)/python -m pytest
 
 .DEFAULT_GOAL := help
-.PHONY: help install serve test test-all check bench image-test docs lock clean
+.PHONY: help install serve test test-all check bench image-test docs docs-errors lock clean
 
 help:
-	@sed -n '3,13s/^# \{0,1\}//p' Makefile
+	@sed -n '3,14s/^# \{0,1\}//p' Makefile
 
 $(BIN)/python:
 	@test -n "$(PYTHON)" || { echo "no python3.11 and no python3 found; set PYTHON"; exit 1; }
@@ -68,6 +69,9 @@ image-test: $(TESTING)
 
 docs: $(TESTING)
 	PYTHONPATH=. $(BIN)/python docs/generate.py
+
+docs-errors: $(TESTING)
+	PYTHONPATH=. OMP_NUM_THREADS=1 $(BIN)/python docs/operators_errors.py
 
 lock: $(BIN)/python
 	$(BIN)/python deploy/make_lock.py
