@@ -60,8 +60,7 @@ def answer_of(decision: Decision, version: ModelVersion, max_pixels: int) -> Exp
             f"and model {version.name} version {version.version} of this store has {version.digest}"
         )
     manifest, tensors = version.manifest, decision.explanation_tensors
-    kind = next((kind for kind in ERRORS if any(name.startswith(f"{kind}.") for name in tensors)), None)
-    errors = {name.removeprefix(f"{kind}."): array for name, array in tensors.items() if name.startswith(f"{kind}.")}
+    kind, errors = _errors(tensors)
     groups = features.declared_groups(manifest).get("group_names")
     named = features.by_feature(manifest, decision.inputs, decision.attributions, errors or None, groups, 1)
     base = explanation.get("base_value")
@@ -93,6 +92,14 @@ def answer_of(decision: Decision, version: ModelVersion, max_pixels: int) -> Exp
         # Opened only where it will be drawn over.
         images=_images(decision, manifest, max_pixels) if named is None else (),
     )
+
+
+def _errors(tensors: Mapping[str, Any]) -> tuple[str | None, dict[str, Any]]:
+    """The errors of the attributions by input name, and what kind they are; None and nothing where there are none."""
+    kind = next((kind for kind in ERRORS if any(name.startswith(f"{kind}.") for name in tensors)), None)
+    return kind, {
+        name.removeprefix(f"{kind}."): array for name, array in tensors.items() if name.startswith(f"{kind}.")
+    }
 
 
 def _images(decision: Decision, manifest: Manifest, max_pixels: int) -> list[Image | None]:
