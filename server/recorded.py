@@ -63,7 +63,6 @@ def answer_of(decision: Decision, version: ModelVersion, max_pixels: int) -> Exp
     kind, errors = _errors(tensors)
     groups = features.declared_groups(manifest).get("group_names")
     named = features.by_feature(manifest, decision.inputs, decision.attributions, errors or None, groups, 1)
-    base = explanation.get("base_value")
     return ExplainAnswer(
         version=version,
         inputs=decision.inputs,
@@ -83,7 +82,7 @@ def answer_of(decision: Decision, version: ModelVersion, max_pixels: int) -> Exp
         errors=errors or None,
         error_kind=kind,
         features=named,
-        base_values=None if base is None else [base],
+        base_values=None if explanation.get("base_value") is None else [explanation["base_value"]],
         explained_values=[explanation["explained_value"]],
         quality=[explanation["quality"]],
         program_digest=explanation.get("program_digest"),
