@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import inspect
+from collections.abc import Callable
+from functools import cache
 from typing import Any
 
 from .errors import InvalidParameter
@@ -20,7 +22,7 @@ def compile(model: ModelLike, program: str, **options: Any) -> Program:  # noqa:
     builder = PROGRAMS.get(program)
     if builder is None:
         raise InvalidParameter(f"program: came {program!r}, expected one of {', '.join(PROGRAMS)}")
-    known = list(inspect.signature(builder).parameters)[1:]
+    known = _options(builder)
     unknown = sorted(set(options) - set(known))
     if unknown:
         expected = ", ".join(known) or "no options"
@@ -28,3 +30,9 @@ def compile(model: ModelLike, program: str, **options: Any) -> Program:  # noqa:
     handle = Model.of(model)
     key = f"{program} {sorted(options.items())!r}"
     return handle.remember(key, lambda: builder(handle, **options))
+
+
+@cache
+def _options(builder: Callable[..., Program]) -> tuple[str, ...]:
+    """Names of the options of a builder, behind the model."""
+    return tuple(inspect.signature(builder).parameters)[1:]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from functools import lru_cache
 from typing import Any
 
 import numpy as np
@@ -72,6 +73,7 @@ def quadrature(rule: str, n_steps: int) -> tuple[np.ndarray, np.ndarray]:
     return (points + 1) / 2, weights / 2
 
 
+@lru_cache(maxsize=64)
 def gauss_legendre(count: int) -> tuple[np.ndarray, np.ndarray]:
     """Points and weights on [-1, 1], exact for polynomials of degree 2 count - 1, by Newton's method on the Legendre
     polynomial (Press et al. 2007, Numerical Recipes, section 4.6): numpy's needs seconds for thousands of points."""
@@ -86,7 +88,9 @@ def gauss_legendre(count: int) -> tuple[np.ndarray, np.ndarray]:
         x = x - step
         if np.abs(step).max() < 1e-14:
             break
-    return x, 2 / ((1 - x**2) * slope**2)
+    weights = 2 / ((1 - x**2) * slope**2)
+    x.flags.writeable = weights.flags.writeable = False  # every caller gets the same arrays
+    return x, weights
 
 
 def _integrated_gradients(request: Request) -> PathPlan | AdaptivePlan:

@@ -7,17 +7,20 @@ came together, so that the same request gives the same attribution whatever else
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import Protocol
 
 import numpy as np
 
+from ..errors import ExplainError
 from ..model import Model
 from ..programs import Program
 from ..request import Arrays, Request
 
-ELEMENTS_PER_RUN = 1 << 21
+# Measured on CPUs (benchmarks/explain.py): larger runs leave the caches, smaller ones waste the calls.
+ELEMENTS_PER_RUN = 1 << 19
 ROWS_PER_RUN = 4096
 
 
@@ -92,11 +95,23 @@ def blocks(model: Model, inputs: Arrays, evaluations: int, width: int = 1) -> It
 
 
 def capacity(model: Model, inputs: Arrays) -> int:
-    """How many rows of the model one run may hold: set by the size of one item, and 1 for a model that takes one."""
+    """How many rows of the model one run may hold: set by the size of one item (of its encoding, for codes), and 1
+    for a model that takes one."""
     if model.row_by_row:
         return 1
-    size = max(1, max(int(np.prod(array.shape[1:])) for array in inputs.values()))
+    widths = model.remember("widths of encodings", lambda: _widths(model))
+    size = max(1, max(int(np.prod(array.shape[1:])) * widths.get(name, 1) for name, array in inputs.items()))
     return max(1, min(ROWS_PER_RUN, ELEMENTS_PER_RUN // size))
+
+
+def _widths(model: Model) -> dict[str, int]:
+    """How many numbers one element of an input becomes where it is encoded, as far as that is known."""
+    try:
+        leaves = model.leaves(model.explained())
+    except ExplainError:
+        return {}
+    shapes = {leaf: (model.graph.type(leaf.value).shape or ())[-leaf.trailing :] for leaf in leaves if leaf.trailing}
+    return {leaf.input: math.prod(dim for dim in shape if isinstance(dim, int)) for leaf, shape in shapes.items()}
 
 
 def target_feeds(request: Request, rows: slice | np.ndarray) -> Arrays:
