@@ -8,10 +8,32 @@ on the inputs exist: weights are constants and carry no adjoint.
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from typing import Protocol
 
 from .emit import Emitter
 from .graph import FLOATS, Graph, Node, Shape, reads
 from .registry import REGISTRY, Broadcasts, Gradients, Registry
+
+
+class View(Protocol):
+    """What a rule is shown, where that is not the graph itself (see between.py)."""
+
+    def node(self, node: Node) -> Node:
+        """The node in the place of a node of the graph."""
+
+    def value(self, name: str) -> str:
+        """The value that has the shape of the gradient of a value of the graph."""
+
+
+class _AsItIs:
+    def node(self, node: Node) -> Node:
+        return node
+
+    def value(self, name: str) -> str:
+        return name
+
+
+AS_IT_IS: View = _AsItIs()
 
 
 def backward(
@@ -20,6 +42,7 @@ def backward(
     cotangents: Mapping[str, str],
     wrt: Sequence[str],
     registry: Registry = REGISTRY,
+    view: View = AS_IT_IS,
 ) -> dict[str, str]:
     """Names of the gradients of sum(cotangent * output) with respect to the values in `wrt`, by value.
 
@@ -29,21 +52,22 @@ def backward(
     path = differentiable_path(graph, wrt, cotangents, registry)
     adjoints: dict[str, list[str]] = {name: [grad] for name, grad in cotangents.items()}
     for node in reversed(graph.nodes):
-        grads = [_total(emit, name, adjoints.get(name, [])) for name in node.outputs]
+        grads = [_total(emit, view.value(name), adjoints.get(name, [])) for name in node.outputs]
         if all(grad is None for grad in grads) or not any(name in path for name in reads(node.proto)):
             continue
         if not registry.carries(node):
             continue
         entry = registry.find(node)
-        results = _results(node, entry.rule(emit, node, grads if entry.many else grads[0]))
+        results = _results(node, entry.rule(emit, view.node(node), grads if entry.many else grads[0]))
         for name, result in zip(node.inputs, results, strict=True):
             if name not in path:
                 continue
             if result is None:
                 raise node.refuse(f"the gradient with respect to its input {name!r} is not covered")
-            adjoints.setdefault(name, []).append(_unbroadcast(emit, graph, node, name, result, entry.broadcasts))
-    totals = {name: _total(emit, name, adjoints.get(name, [])) for name in wrt}
-    return {name: total if total is not None else emit.zeros_like(name) for name, total in totals.items()}
+            whole = _unbroadcast(emit, graph, node, name, result, entry.broadcasts, view.value(name))
+            adjoints.setdefault(name, []).append(whole)
+    totals = {name: _total(emit, view.value(name), adjoints.get(name, [])) for name in wrt}
+    return {n: total if total is not None else emit.zeros_like(view.value(n)) for n, total in totals.items()}
 
 
 def differentiable_path(
@@ -94,8 +118,10 @@ def _total(emit: Emitter, name: str, grads: list[str]) -> str | None:
     return total
 
 
-def _unbroadcast(emit: Emitter, graph: Graph, node: Node, name: str, grad: str, broadcasts: Broadcasts) -> str:
-    """Sum a gradient over the axes along which its input was broadcast."""
+def _unbroadcast(
+    emit: Emitter, graph: Graph, node: Node, name: str, grad: str, broadcasts: Broadcasts, like: str
+) -> str:
+    """Sum a gradient over the axes along which the input `name` was broadcast, to the shape of `like`."""
     if broadcasts is None:
         return grad
     cut = 2 if broadcasts == "leading" else 0
@@ -110,7 +136,7 @@ def _unbroadcast(emit: Emitter, graph: Graph, node: Node, name: str, grad: str, 
     axes, unsure = _reduced_axes(source[: len(source) - cut], result[extra : len(result) - cut])
     if axes:
         grad = emit.reduce_sum(grad, axes, keepdims=1)
-    return _unbroadcast_at_run_time(emit, grad, name) if unsure else grad
+    return _unbroadcast_at_run_time(emit, grad, like) if unsure else grad
 
 
 def _reduced_axes(source: Shape, result: Shape) -> tuple[list[int], bool]:

@@ -33,6 +33,7 @@ class Emitter:
         self.constants: dict[str, onnx.TensorProto] = {}
         self._dtypes: dict[str, str] = {}
         self._shapes: dict[str, Shape] = {}
+        self._sizes: dict[str, tuple[str, str]] = {}
         self._placed = 0
         self._taken = set(taken)
         self._known: dict[Any, tuple[str, ...]] = {}
@@ -138,6 +139,38 @@ class Emitter:
     def dtype(self, name: str) -> str:
         """Dtype of a value: read from the model, or followed through the nodes emitted."""
         return self._dtypes.get(name, "float32")
+
+    def shape(self, value: str, *, start: int | None = None, end: int | None = None) -> str:
+        """Shape at run time, or its axes `start` to `end`; read from where it costs nothing, if that is known."""
+        source, rows = self._sizes.get(value, (value, ""))
+        if not rows or (start or 0) > 0:
+            return self.node("Shape", (source,), {"start": start, "end": end})[0]
+        if start is None and end is None:
+            return self.join(self.shape(rows), self.shape(source, start=1))
+        return (
+            self.shape(rows)
+            if (start or 0, end) == (0, 1)
+            else self.node("Shape", (value,), {"start": start, "end": end})[0]
+        )
+
+    def size(self, value: str) -> str:
+        """Number of elements at run time, int64 scalar."""
+        if value in self._sizes:
+            return self.reduce_prod(self.shape(value), keepdims=0)
+        return self.node("Size", (value,))[0]
+
+    def sized(self, value: str, other: str) -> None:
+        """Say that a value has the shape of another one, from which it may be read instead."""
+        self._sizes[value] = self._sizes.get(other, (other, ""))
+        self.like(value, other)
+
+    def rows(self, value: str, rows: str) -> str:
+        """The rows of a value whose numbers are in `rows` (int64 [M])."""
+        taken = self.gather(value, rows, axis=0)
+        self._sizes[taken] = (value, rows)
+        if value in self._shapes:
+            self._shapes.setdefault(taken, (f"taken.{rows}", *self._shapes[value][1:]))
+        return taken
 
     def split(self, value: str, sizes: Operand, count: int, *, axis: int) -> tuple[str, ...]:
         """Split with run-time sizes into `count` parts."""

@@ -107,7 +107,7 @@ class Graph:
         opset: int = OPSET,
     ) -> None:
         """Take the parts as they are; `Graph.of` reads them from a model."""
-        self.inputs, self.outputs, self.constants, self.types = dict(inputs), dict(outputs), constants, types
+        self.inputs, self.outputs, self.constants, self.types = dict(inputs), dict(outputs), constants, dict(types)
         self.opset = opset
         self.renames: dict[str, str] = {}
         self.protos = tuple(nodes)
@@ -135,6 +135,10 @@ class Graph:
     def type(self, name: str) -> Type:
         """Type of a value, `UNKNOWN` where inference found none."""
         return self.types.get(name, UNKNOWN)
+
+    def resembles(self, value: str, other: str) -> None:
+        """Say that a value made outside this graph has the type of one of its own."""
+        self.types[value] = self.type(other)
 
     def constant(self, name: str) -> np.ndarray | None:
         """Array of a constant, or None where `name` is computed."""

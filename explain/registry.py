@@ -18,7 +18,7 @@ from .errors import RegistrationError
 from .graph import Node
 
 Gradients = str | None | Sequence[str | None]
-Rule = Callable[[Emitter, Node, Any], Gradients]
+Rule = Callable[[Emitter, Any, Any], Gradients]
 Broadcasts = Literal["all", "leading"] | None
 SIGNATURE = ("emit", "node", "grad")
 

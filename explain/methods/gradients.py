@@ -9,15 +9,16 @@ import numpy as np
 
 from ..compiler import compile as compile_program
 from ..errors import MethodUnavailable
-from ..plans import AdaptivePlan, Budget, Outcome, PathPlan, filled
+from ..plans import AdaptivePlan, Budget, Outcome, PathPlan, SecantPlan, StretchPlan, filled
+from ..programs import has_kinks
 from ..request import Arrays, Request
 from .base import Method, Parameter
 from .sampled import BUDGET, TOLERANCE
 
 
-def _program(request: Request) -> Any:
+def _program(request: Request, name: str = "path_gradient") -> Any:
     explained = request.explained
-    return compile_program(request.model, "path_gradient", output=explained.output, space=explained.space)
+    return compile_program(request.model, name, output=explained.output, space=explained.space)
 
 
 def _along(request: Request, program: Any, baseline: Arrays) -> Arrays:
@@ -93,23 +94,33 @@ def gauss_legendre(count: int) -> tuple[np.ndarray, np.ndarray]:
     return x, weights
 
 
-def _integrated_gradients(request: Request) -> PathPlan | AdaptivePlan:
+def _integrated_gradients(request: Request) -> PathPlan | AdaptivePlan | StretchPlan:
     """The two ends of the path are evaluated with weight 0: they give f(x) and f(baseline) for the completeness gap."""
-    if request.parameters["rule"] == "adaptive":
-        program = _program(request)
-        budget = Budget.of(request.parameters, request.parameters["max_evals"])
-        return AdaptivePlan(request, program, _along(request, program, request.baseline or {}), budget)
-    points, weights = quadrature(request.parameters["rule"], request.parameters["n_steps"])
-    alphas = np.concatenate([[0.0], points, [1.0]])
-    columns = np.concatenate([[0.0], weights, [0.0]])[:, None]
-    program = _program(request)
-    baselines = _along(request, program, request.baseline or {})
+    rule, n_steps = request.parameters["rule"], request.parameters["n_steps"]
+    if rule == "adaptive":
+        return _adaptive(request)
 
     def reduce(totals: Arrays, along: np.ndarray) -> Outcome:
         values = {name: total[:, 0] for name, total in totals.items()}
         return Outcome(filled(request, values), along[:, -1], along[:, 0], complete=True)
 
+    program = _program(request, "path_secant" if rule == "secant" else "path_gradient")
+    baselines = _along(request, program, request.baseline or {})
+    if rule == "secant":
+        return SecantPlan(request, program, n_steps, baselines, reduce)
+    points, weights = quadrature(rule, n_steps)
+    alphas = np.concatenate([[0.0], points, [1.0]])
+    columns = np.concatenate([[0.0], weights, [0.0]])[:, None]
     return PathPlan(request, program, alphas, columns, baselines, "attribution", reduce)
+
+
+def _adaptive(request: Request) -> AdaptivePlan | StretchPlan:
+    """Where the gradient may jump, stretches of the path; where it is smooth, points of a rule of high order."""
+    budget = Budget.of(request.parameters, request.parameters["max_evals"])
+    jumps = has_kinks(request.model, request.explained)
+    program = _program(request, "path_secant" if jumps else "path_gradient")
+    baselines = _along(request, program, request.baseline or {})
+    return (StretchPlan if jumps else AdaptivePlan)(request, program, baselines, budget)
 
 
 SALIENCY = Method(
@@ -137,12 +148,18 @@ INTEGRATED_GRADIENTS = Method(
     frozenset({"gradient", "baseline"}),
     "about 2 (n_steps + 2) F",
     (
-        Parameter("n_steps", 50, {"type": "integer", "minimum": 1, "maximum": 4096}, "points of the quadrature rule"),
+        Parameter(
+            "n_steps",
+            50,
+            {"type": "integer", "minimum": 1, "maximum": 4096},
+            "points of the quadrature rule, or stretches of the secant rule",
+        ),
         Parameter(
             "rule",
             "gauss_legendre",
-            {"enum": ["gauss_legendre", "midpoint", "adaptive"]},
-            "quadrature rule; adaptive halves the path where it disagrees with itself and states its error",
+            {"enum": ["gauss_legendre", "midpoint", "secant", "adaptive"]},
+            "quadrature rule; secant places jumps of the gradient between points, adaptive halves the path where it "
+            "disagrees with itself and states its error",
         ),
         Parameter("tolerance", 0.01, TOLERANCE.schema, f"adaptive rule: {TOLERANCE.help}"),
         Parameter("max_evals", 512, {"type": "integer", "minimum": 17}, "adaptive rule: most evaluations of an item"),

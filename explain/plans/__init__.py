@@ -18,8 +18,9 @@ from .budget import Budget
 from .ends import Ends
 from .maps import MapPlan
 from .masks import MaskPlan
-from .paths import PathPlan
+from .paths import PathPlan, SecantPlan
 from .samples import Draw, SamplePlan
+from .stretches import StretchPlan
 
 __all__ = [
     "ELEMENTS_PER_RUN",
@@ -34,7 +35,9 @@ __all__ = [
     "PathPlan",
     "Plan",
     "SamplePlan",
+    "SecantPlan",
     "Step",
+    "StretchPlan",
     "Task",
     "blocks",
     "capacity",

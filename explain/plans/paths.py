@@ -1,4 +1,4 @@
-"""Gradients along straight paths, at points laid out beforehand."""
+"""Gradients along straight paths, at points or over stretches laid out beforehand."""
 
 from __future__ import annotations
 
@@ -51,8 +51,11 @@ class PathPlan(FixedPlan):
         return feeds | target_feeds(self.request, rows)
 
     def collect(self, task: Task, outputs: Mapping[str, np.ndarray]) -> None:
-        """Add a block's part of the sums."""
+        """Take a block's part of the sums, and f along it."""
         self.along[task.rows, task.evaluations] = outputs["value"]
+        self._add(task, outputs)
+
+    def _add(self, task: Task, outputs: Mapping[str, np.ndarray]) -> None:
         for name, array in outputs.items():
             if name.endswith(f".{self.of}"):
                 key = name.removesuffix(f".{self.of}")
@@ -63,3 +66,40 @@ class PathPlan(FixedPlan):
     def outcome(self) -> Outcome:
         """The reduction of what has been added up so far."""
         return self.reduce(self.totals, self.along)
+
+
+class SecantPlan(PathPlan):
+    """`path_secant` over `count` equal stretches of paths from `baselines` [N, 1, ...] by input."""
+
+    def __init__(
+        self,
+        request: Request,
+        program: Program,
+        count: int,
+        baselines: Arrays,
+        reduce: Callable[[Arrays, np.ndarray], Outcome],
+    ) -> None:
+        stops, lengths = np.arange(1, count + 1) / count, np.full((count, 1), 1 / count)
+        super().__init__(request, program, stops, lengths, baselines, "attribution", reduce)
+        self.along = np.full((request.items, count + 1), np.nan)
+
+    @property
+    def evaluations(self) -> np.ndarray:
+        """[N] evaluations of the model for each item, were all stretches in one run."""
+        each = 2 * self.planned if self.program.options["points"] == "paired" else self.planned + 1
+        return np.full(self.request.items, each)
+
+    def feeds(self, task: Task) -> Arrays:
+        """Inputs of `path_secant`: where the stretches of the block stop, and where the first of them starts."""
+        feeds, first = super().feeds(task), task.evaluations.start
+        stops, count = feeds["alpha"], task.evaluations.stop - first
+        start = np.full((len(stops), 1), self.alphas[first - 1] if first else 0.0, dtype=stops.dtype)
+        places = np.tile(np.arange(count), (len(stops), 1))
+        return feeds | {"alpha": np.concatenate([start, stops], axis=1), "start": places, "stop": places + 1}
+
+    def collect(self, task: Task, outputs: Mapping[str, np.ndarray]) -> None:
+        """Take a block's part of the sums, and f where its stretches start and stop."""
+        first, last = task.evaluations.start, task.evaluations.stop
+        self.along[task.rows, first] = outputs["value"][:, 0]
+        self.along[task.rows, first + 1 : last + 1] = outputs["value.stop"]
+        self._add(task, outputs)

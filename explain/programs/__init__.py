@@ -8,14 +8,16 @@ from .activation_map import build_activation_map
 from .draft import Program
 from .masked_forward import build_masked_forward
 from .path_gradient import build_path_gradient
+from .path_secant import build_path_secant, has_kinks
 from .vjp import build_forward, build_vjp
 
 PROGRAMS: dict[str, Callable[..., Program]] = {
     "forward": build_forward,
     "vjp": build_vjp,
     "path_gradient": build_path_gradient,
+    "path_secant": build_path_secant,
     "activation_map": build_activation_map,
     "masked_forward": build_masked_forward,
 }
 
-__all__ = ["PROGRAMS", "Program"]
+__all__ = ["PROGRAMS", "Program", "has_kinks"]

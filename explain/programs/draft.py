@@ -111,7 +111,7 @@ class Draft:
         """
         names = {name: self.to_layout(name, value) for name, value in items.items()} | dict(values or {})
         bound = self.model.graph.bind(names, prefix=prefix, keep=keep, avoid=self.reserved - set(names))
-        self.emit.place(bound, state_shapes=_shapes_hold(self.model))
+        self.emit.place(bound, state_shapes=shapes_hold(self.model))
         return bound
 
     def to_layout(self, name: str, items: str) -> str:
@@ -152,7 +152,7 @@ class Draft:
         return Program(name, proto, self.kinds, self.output_kinds, explained, dict(options), limit)
 
 
-def _shapes_hold(model: Model) -> bool:
+def shapes_hold(model: Model) -> bool:
     """Whether the shapes inferred for the model hold for any number of rows: its batch axes are symbols, and these
     symbols mean nothing else."""
     batch: set[Dim] = set()

@@ -1,4 +1,4 @@
-"""The adaptive rule: exact where it must be, near a long reference, honest about its error, and it stops when told."""
+"""The adaptive rule of points: exact where it must be, near a long reference, honest about its error, and it stops."""
 
 from __future__ import annotations
 
@@ -25,17 +25,23 @@ def polynomial(degree: int) -> onnx.ModelProto:
     return made(nodes, {"x": ("float64", ["n", 4])}, {"y": ("float64", ["n", 1])}, weights)
 
 
+def relu(x: str, y: str) -> Nodes:
+    """2 max(x, 0) as x + sqrt(x^2): its gradient jumps where no rule of the compiler knows of a kink."""
+    return [("Mul", [x, x], [f"{y}.square"]), ("Sqrt", [f"{y}.square"], [f"{y}.size"]), ("Add", [x, f"{y}.size"], [y])]
+
+
 def jumps(width: int = 24, seed: int = 302) -> onnx.ModelProto:
     """Two layers of ReLU: the gradient jumps along the path."""
     nodes: Nodes = [
         ("Gemm", ["x", "a", "p"], ["h0"]),
-        ("Relu", ["h0"], ["h1"]),
+        *relu("h0", "h1"),
         ("Gemm", ["h1", "b", "q"], ["h2"]),
-        ("Relu", ["h2"], ["h3"]),
+        *relu("h2", "h3"),
         ("MatMul", ["h3", "c"], ["y"]),
     ]
     shapes = {"a": (4, width), "p": (width,), "b": (width, width), "q": (width,), "c": (width, 2)}
     weights = {name: numbers(*shape, seed=seed + place) for place, (name, shape) in enumerate(shapes.items())}
+    weights |= {name: weights[name] / 2 for name in ("b", "c")}
     return made(nodes, {"x": ("float32", ["n", 4])}, {"y": ("float32", ["n", 2])}, weights)
 
 
@@ -163,8 +169,9 @@ def test_provisional_results_are_complete_estimates_and_improve() -> None:
 
 def test_finished_panels_are_kept() -> None:
     """A gradient with one jump: only the panels around it are cut again."""
-    nodes: Nodes = [("Sub", ["x", "place"], ["s"]), ("Relu", ["s"], ["y"])]
-    model = made(nodes, {"x": ("float64", ["n", 1])}, {"y": ("float64", ["n", 1])}, {"place": np.array([0.3])})
+    nodes: Nodes = [("Sub", ["x", "place"], ["s"]), *relu("s", "r"), ("Mul", ["r", "half"], ["y"])]
+    weights = {"place": np.array([0.3]), "half": np.array(0.5)}
+    model = made(nodes, {"x": ("float64", ["n", 1])}, {"y": ("float64", ["n", 1])}, weights)
     found = found_by(model, np.ones((1, 1)), 0.0, tolerance=1e-4, max_evals=10000)
     assert found.values["x"][0, 0] == pytest.approx(0.7, abs=1e-4)
     assert found.quality[0]["evaluations"] < 700  # cutting everything until then takes thousands

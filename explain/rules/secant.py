@@ -1,0 +1,202 @@
+"""Rules between two points for operators with a kink: the slope that leads from one end to the other.
+
+A network of such operators has a gradient that jumps along a path. How far along a stretch an operand crosses its kink
+follows from the operand at both ends, if it changes evenly between them; so the jump is placed inside the stretch
+instead of at the next point that happened to be evaluated. For one operator this is the rescale rule of DeepLIFT
+(Shrikumar et al. 2017, arXiv:1704.02685). Each rule here is exact: slope times change of the operands is the change
+of the output. Where an operand does not change, the conventions for a gradient at a point hold.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Collection
+from functools import partial
+from typing import Any
+
+import numpy as np
+
+from ..between import Chord
+from ..emit import Emitter
+from ..graph import Node
+from ..registry import REGISTRY, Gradients, Registry
+from .activations import prelu
+from .elementwise import clip, only_where
+from .pool import POOL_ATTRIBUTES
+from .reduce import is_identity, kept
+
+SECANT = Registry(REGISTRY)
+secant = SECANT.vjp
+
+
+def jumps(node: Node, moving: Collection[str]) -> bool:
+    """Whether the node's gradient may jump when the values in `moving` change: it has a rule here, and Where only
+    between conditions."""
+    changing = node.inputs[:1] if node.op == "Where" else node.inputs
+    return ("", node.op) in SECANT.rules and not node.domain and not set(changing).isdisjoint(moving)
+
+
+def positive_share(emit: Emitter, start: str, stop: str) -> str:
+    """The share of the way from `start` to `stop` on which a number is positive: (relu b - relu a) / (b - a)."""
+    tiny = np.array(np.finfo(emit.dtype(stop)).tiny, dtype=emit.dtype(stop))
+    change = emit.max(emit.abs(emit.sub(stop, start)), tiny)
+    zero, one = (np.array(bound, dtype=emit.dtype(stop)) for bound in (0, 1))
+    return emit.clip(emit.div(emit.max(start, stop), change), zero, one)
+
+
+def _average(emit: Emitter, start: str, stop: str) -> str:
+    return emit.mul(emit.add(start, stop), 0.5)
+
+
+@secant("Relu")
+def relu(emit: Emitter, node: Chord, grad: str) -> Gradients:
+    return emit.mul(grad, positive_share(emit, *node.ends()))
+
+
+@secant("LeakyRelu")
+def leaky_relu(emit: Emitter, node: Chord, grad: str) -> Gradients:
+    alpha = float(node.attr("alpha", 0.01))
+    share = positive_share(emit, *node.ends())
+    return emit.mul(grad, emit.add(emit.mul(share, 1.0 - alpha), alpha))
+
+
+@secant("PRelu", broadcasts="all")
+def parametric_relu(emit: Emitter, node: Chord, grad: str) -> Gradients:
+    slope, share = node.inputs[1], positive_share(emit, *node.ends())
+    one = np.ones((), dtype=emit.dtype(slope))
+    bent = emit.add(slope, emit.mul(share, emit.sub(one, slope)))
+    return emit.mul(grad, bent), prelu(emit, node, grad)[1]  # type: ignore[index]  # it gives a pair
+
+
+@secant("Elu", "Selu")
+def elu(emit: Emitter, node: Chord, grad: str) -> Gradients:
+    """gamma x above 0, gamma alpha (e^x - 1) below: the share of gamma, the rest of gamma alpha e^x halfway below."""
+    alpha = float(node.attr("alpha", 1.0 if node.op == "Elu" else 1.6732631921768188))
+    gamma = 1.0 if node.op == "Elu" else float(node.attr("gamma", 1.0507010221481323))
+    zero, one = (np.array(number, dtype=emit.dtype(grad)) for number in (0, 1))
+    share = positive_share(emit, *node.ends())
+    below = _average(emit, *(emit.min(end, zero) for end in node.ends()))
+    curved = emit.mul(emit.mul(emit.exp(below), alpha), emit.sub(one, share))
+    return emit.mul(grad, emit.mul(emit.add(share, curved), gamma))
+
+
+@secant("ThresholdedRelu")
+def thresholded_relu(emit: Emitter, node: Chord, grad: str) -> Gradients:
+    """Its jump carries no gradient, as everywhere."""
+    alpha = float(node.attr("alpha", 1.0))
+    return emit.mul(grad, positive_share(emit, *(emit.sub(end, alpha) for end in node.ends())))
+
+
+@secant("Abs")
+def absolute(emit: Emitter, node: Chord, grad: str) -> Gradients:
+    negative = positive_share(emit, *(emit.neg(end) for end in node.ends()))
+    return emit.mul(grad, emit.sub(positive_share(emit, *node.ends()), negative))
+
+
+@secant("HardSigmoid")
+def hard_sigmoid(emit: Emitter, node: Chord, grad: str) -> Gradients:
+    return emit.mul(grad, _ramp(emit, node, float(node.attr("alpha", 0.2)), float(node.attr("beta", 0.5))))
+
+
+def _ramp(emit: Emitter, node: Chord, alpha: float, beta: float) -> str:
+    """The slope of clip(alpha x + beta, 0, 1): alpha times the share of the way on which it is between 0 and 1."""
+    one = np.ones((), dtype=emit.dtype(node.inputs[0]))
+    z = [emit.add(emit.mul(end, alpha), beta) for end in node.ends()]
+    below_one = positive_share(emit, *(emit.sub(one, end) for end in z))
+    return emit.mul(emit.sub(emit.add(positive_share(emit, *z), below_one), one), alpha)
+
+
+@secant("HardSwish")
+def hard_swish(emit: Emitter, node: Chord, grad: str) -> Gradients:
+    """x h(x) with h(x) = clip(x/6 + 1/2, 0, 1): each factor halfway times the slope of the other."""
+    h = [emit.hard_sigmoid(end, alpha=1.0 / 6.0, beta=0.5) for end in node.ends()]
+    x = _average(emit, *node.ends())
+    return emit.mul(grad, emit.add(_average(emit, *h), emit.mul(x, _ramp(emit, node, 1.0 / 6.0, 0.5))))
+
+
+@secant("Clip", broadcasts="all")
+def clipped(emit: Emitter, node: Chord, grad: str) -> Gradients:
+    """What is beyond a fixed bound, and for how much of the way."""
+    bounds = [node.input(index) for index in (1, 2)]
+    if any(bound and node.start.input(index) != bound for index, bound in enumerate(bounds, 1)):
+        return clip(emit, node, grad)
+    slope = emit.constant(np.ones((), dtype=emit.dtype(grad)))
+    low, high = bounds
+    if low:
+        slope = emit.sub(slope, positive_share(emit, *(emit.sub(low, end) for end in node.ends())))
+    if high:
+        slope = emit.sub(slope, positive_share(emit, *(emit.sub(end, high) for end in node.ends())))
+    return emit.mul(grad, slope), *[None] * (len(node.inputs) - 1)
+
+
+@secant("Where", broadcasts="all")
+def where(emit: Emitter, node: Chord, grad: str) -> Gradients:
+    """A condition may change on the way: half and half."""
+    conditions = node.ends()
+    yes = _average(emit, *(only_where(emit, condition, grad) for condition in conditions))
+    return None, yes, emit.sub(grad, yes)
+
+
+def _lead(emit: Emitter, first: tuple[str, str], second: tuple[str, str]) -> str:
+    """For how much of the way the first of two numbers leads, which leads at the start, and the second at the stop.
+
+    Both change evenly, each from and to what is given: ahead by p at the start and behind by q at the stop, the first
+    leads for p / (p + q) of the way; for half of it, where they are one and the same.
+    """
+    p, q = (emit.abs(emit.sub(one, other)) for one, other in zip(first, second, strict=True))
+    total = emit.add(p, q)
+    half, one = (np.array(number, dtype=emit.dtype(total)) for number in (0.5, 1))
+    apart = emit.greater(total, np.zeros_like(one))
+    return emit.where(apart, emit.div(p, emit.where(apart, total, one)), half)
+
+
+def _handed_over(
+    emit: Emitter, grad: str, y: tuple[str, str], operands: list[tuple[str, str]], add_up: Callable[[list[str]], str]
+) -> list[str]:
+    """What leads at the start has the gradient until what leads at the stop takes it; ties count as one, and share.
+
+    `y` is the extreme at both ends, `operands` what it is the extreme of, `add_up` adds operands up to its shape.
+    """
+    masks = [[emit.equal(pair[end], y[end]) for pair in operands] for end in (0, 1)]
+    counts = [add_up([emit.cast_like_value(mask, grad) for mask in side]) for side in masks]
+
+    def then(leader: int, end: int) -> str:
+        picked = [only_where(emit, mask, pair[end]) for mask, pair in zip(masks[leader], operands, strict=True)]
+        return emit.div(add_up(picked), counts[leader])
+
+    early = emit.mul(grad, _lead(emit, (y[0], then(0, 1)), (then(1, 0), y[1])))
+    first, second = emit.div(early, counts[0]), emit.div(emit.sub(grad, early), counts[1])
+    return [emit.add(only_where(emit, a, first), only_where(emit, b, second)) for a, b in zip(*masks, strict=True)]
+
+
+@secant("Max", "Min", broadcasts="all")
+def extreme(emit: Emitter, node: Chord, grad: str) -> Gradients:
+    operands = [node.ends(index) for index in range(len(node.inputs))]
+    y = node.start.outputs[0], node.stop.outputs[0]
+    return _handed_over(emit, grad, y, operands, lambda values: emit.node("Sum", values)[0])
+
+
+@secant("ReduceMax", "ReduceMin", "GlobalMaxPool")
+def reduced_extreme(emit: Emitter, node: Chord, grad: str) -> Gradients:
+    pooled = node.op == "GlobalMaxPool"
+    if not pooled and is_identity(node):
+        return grad
+    axes: list[Any] = [list(range(2, node.rank()))] if pooled else list(filter(None, node.inputs[1:2]))
+    shaped = (lambda value: value) if pooled else partial(kept, emit, node)
+    y = shaped(node.start.outputs[0]), shaped(node.stop.outputs[0])
+    add_up: Callable[[list[str]], str] = lambda values: emit.reduce_sum(values[0], *axes, keepdims=1)  # noqa: E731
+    return _handed_over(emit, shaped(grad), y, [node.ends()], add_up)[0]
+
+
+@secant("MaxPool", many=True)
+def max_pool(emit: Emitter, node: Chord, grads: list[str | None]) -> Gradients:
+    """In each window, as for two numbers: the maximum at the start and the one at the stop."""
+    ends, attributes = node.ends(), {name: node.attr(name) for name in POOL_ATTRIBUTES}
+    places = [emit.reshape(emit.node("MaxPool", [end], attributes, 2)[1], [-1]) for end in ends]
+    flat = [emit.reshape(end, [-1]) for end in ends]
+    first, second = ((emit.gather(flat[0], at, axis=0), emit.gather(flat[1], at, axis=0)) for at in places)
+    grad = emit.reshape(grads[0] or emit.zeros_like(node.outputs[0]), [-1])
+    early = emit.mul(grad, _lead(emit, first, second))
+    total = emit.zeros(emit.reshape(emit.size(ends[1]), [1]), ends[1])
+    for place, part in zip(places, (early, emit.sub(grad, early)), strict=True):
+        total = emit.scatter_elements(total, place, part, axis=0, reduction="add")
+    return emit.reshape(total, emit.shape(ends[1]))
