@@ -27,19 +27,19 @@ def max_pool(emit: Emitter, node: Node, grads: list[str | None]) -> Gradients:
 @vjp("AveragePool")
 def average_pool(emit: Emitter, node: Node, grad: str) -> Gradients:
     """Each output spreads its gradient, divided by the elements it averaged, over its window."""
-    x = node.inputs[0]
     windows = Windows.of(node, tuple(node.attr("kernel_shape")))
     shared = emit.div(grad, _window_counts(emit, node, windows, grad))
-    return _spread(emit, windows, shared, x)
+    return _spread(emit, windows, shared, node)
 
 
-def _spread(emit: Emitter, windows: Windows, shared: str, x: str) -> str:
+def _spread(emit: Emitter, windows: Windows, shared: str, node: Node) -> str:
     """What belongs to a window goes to each of its elements."""
+    x = node.inputs[0]
     ones = np.ones((1, 1, *windows.kernel), dtype=emit.dtype(shared))
     single = emit.reshape(shared, emit.join(-1, 1, emit.dims(shared, 2)))
     full = emit.conv_transpose(single, ones, strides=windows.strides, dilations=windows.dilations)
     channels = emit.reshape(full, emit.join(emit.dims(x, 0, 2), emit.dims(full, 2)))
-    return crop_to_input(emit, channels, windows, x)
+    return crop_to_input(emit, channels, windows, node)
 
 
 def _window_counts(emit: Emitter, node: Node, windows: Windows, grad: str) -> str:
@@ -79,9 +79,8 @@ def _same_total(emit: Emitter, windows: Windows, x: str) -> str:
 @vjp("LpPool")
 def lp_pool(emit: Emitter, node: Node, grad: str) -> Gradients:
     """y = (sum |x|^p)^(1/p) over a window: sign(x) |x|^(p-1) y^(1-p) dy, and 0 where all of a window is 0."""
-    x = node.inputs[0]
     windows = Windows.of(node, tuple(node.attr("kernel_shape")))
-    return emit.mul(_lp_slope(emit, node), _spread(emit, windows, _over_norm(emit, node, grad), x))
+    return emit.mul(_lp_slope(emit, node), _spread(emit, windows, _over_norm(emit, node, grad), node))
 
 
 @vjp("GlobalLpPool")

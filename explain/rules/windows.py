@@ -7,7 +7,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from ..emit import Emitter
-from ..graph import Node
+from ..graph import Node, Shape
 
 
 @dataclass(frozen=True)
@@ -77,16 +77,31 @@ class Windows:
         return small if self.upper else emit.sub(total, small)
 
 
-def crop_to_input(emit: Emitter, full: str, windows: Windows, x: str) -> str:
-    """From the gradient with respect to the padded input to that of `x`.
+def crop_to_input(emit: Emitter, full: str, windows: Windows, node: Node) -> str:
+    """From the gradient with respect to the padded input of a node to that of the input.
 
-    `full` lacks up to stride - 1 elements at the end, which no window reached: they are zero.
+    `full` lacks up to stride - 1 elements at the end, which no window reached: they are zero. Where sizes are known,
+    only what is too much is cut and only what is missing added, and no shape is read: reading that of a value which a
+    runtime holds in a layout of its own costs a copy.
     """
-    n = windows.rank
-    axes = list(range(2, 2 + n))
-    if any(stride > 1 for stride in windows.strides) or windows.begin is None:
-        missing = [0] * n + [stride - 1 for stride in windows.strides]
-        zero = np.zeros((), dtype=emit.dtype(full))
-        full = emit.pad(full, missing, zero, np.array(axes, dtype=np.int64))
-    begin = windows.begin_at_run_time(emit, x)
-    return emit.slice(full, begin, emit.add(begin, emit.dims(x, 2)), axes)
+    n, x = windows.rank, node.inputs[0]
+    axes, zero = np.arange(2, 2 + n), np.zeros((), dtype=emit.dtype(full))
+    sizes, counts = _known(node.shape(), n), _known(node.graph.type(node.outputs[0]).shape, n)
+    if windows.begin is None or sizes is None or counts is None:
+        full = emit.pad(full, [0] * n + [stride - 1 for stride in windows.strides], zero, axes)
+        begin = windows.begin_at_run_time(emit, x)
+        return emit.slice(full, begin, emit.add(begin, emit.dims(x, 2)), axes)
+    reached = [(o - 1) * s + e + 1 for o, s, e in zip(counts, windows.strides, windows.extent, strict=True)]
+    stops = [begin + size for begin, size in zip(windows.begin, sizes, strict=True)]
+    missing = [max(stop - end, 0) for stop, end in zip(stops, reached, strict=True)]
+    if any(missing):
+        full = emit.pad(full, [0] * n + missing, zero, axes)
+    if any(windows.begin) or any(stop < end for stop, end in zip(stops, reached, strict=True)):
+        full = emit.slice(full, list(windows.begin), stops, axes)
+    return full
+
+
+def _known(shape: Shape | None, n: int) -> list[int] | None:
+    """The last n sizes, if all are known."""
+    sizes = [size for size in (shape or ())[2:] if isinstance(size, int)]
+    return sizes if len(sizes) == n else None

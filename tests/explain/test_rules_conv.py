@@ -63,6 +63,8 @@ CONVS = [
     conv((1, 2, 5, 6), (3, 2, 3, 2), pads=[3, 0, 2, 4], label="pads-wider-than-the-kernel"),
     conv((2, 2, 8, 7), (3, 2, 3, 3), pads=[1, 1, 1, 1], strides=[2, 3]),
     conv((2, 2, 8, 8), (3, 2, 3, 3), strides=[3, 3], label="even-size-uncovered-end"),
+    conv((2, 16, 8, 7), (4, 16, 3, 3), pads=[1, 1, 1, 1], strides=[2, 2], label="sixteen-channels-strided"),
+    conv((2, 32, 8, 7), (4, 16, 1, 1), group=2, strides=[2, 2], label="sixteen-channels-a-group-strided"),
     conv((1, 2, 9, 8), (3, 2, 3, 3), dilations=[2, 3], pads=[2, 1, 0, 3]),
     conv((1, 4, 6, 5), (4, 1, 3, 3), group=4, pads=[1, 1, 1, 1], label="depthwise"),
     conv((1, 4, 6, 5), (8, 1, 3, 3), group=4, pads=[1, 1, 1, 1], strides=[2, 2], label="depthwise-multiplied-strided"),
