@@ -9,8 +9,9 @@ the values that change along a path has the same gradient everywhere: its node i
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
+from functools import partial
 
 from .backward import differentiable_path
 from .emit import Emitter
@@ -32,6 +33,8 @@ class Chord(Node):
 
     start: Node
     stop: Node
+    both: Callable[[Callable[[Node], str]], tuple[str, str]]
+    """What a function of a node emits, row by row, at the start and at the stop: once for a point that is both."""
 
     def ends(self, index: int = 0) -> tuple[str, str]:
         """Input `index` at the start and at the stop."""
@@ -64,7 +67,11 @@ class Between(ABC):
         for made, name in zip(outputs, node.outputs, strict=True):
             self._same_kind(made, name)
         parts = (node.op, node.domain, node.name, inputs, outputs, node.attributes, node.graph, node.proto)
-        return Chord(*parts, start=start, stop=stop)
+        return Chord(*parts, start=start, stop=stop, both=partial(self.both, node))
+
+    @abstractmethod
+    def both(self, node: Node, make: Callable[[Node], str]) -> tuple[str, str]:
+        """What `make` emits for a node of the graph, at the starts and at the stops."""
 
     def _at(self, node: Node, end: int) -> Node:
         inputs, outputs = (
@@ -102,6 +109,10 @@ class Placements(Between):
         """What the two placements call it."""
         return self.starts.get(name, name), name
 
+    def both(self, node: Node, make: Callable[[Node], str]) -> tuple[str, str]:
+        """Made of both placements."""
+        return make(self._at(node, 0)), make(node)
+
 
 class Rows(Between):
     """One placement, a row for every point; `start` and `stop` (int64 [M]) are the rows where the stretches end."""
@@ -115,10 +126,17 @@ class Rows(Between):
         """The rows taken out of it; what no input reaches is one for all rows."""
         if name not in self.made:
             return name, name
-        start, stop = (self.emit.rows(name, rows) for rows in self.rows)
+        start, stop = self._taken(name)
         for end in (start, stop):
             self._same_kind(end, name)
         return start, stop
+
+    def both(self, node: Node, make: Callable[[Node], str]) -> tuple[str, str]:
+        """Made once for all points."""
+        return self._taken(make(node))
+
+    def _taken(self, name: str) -> tuple[str, str]:
+        return self.emit.rows(name, self.rows[0]), self.emit.rows(name, self.rows[1])
 
 
 def rows_lead(graph: Graph, wrt: Sequence[str], explained: str) -> bool:

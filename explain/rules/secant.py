@@ -190,13 +190,25 @@ def reduced_extreme(emit: Emitter, node: Chord, grad: str) -> Gradients:
 @secant("MaxPool", many=True)
 def max_pool(emit: Emitter, node: Chord, grads: list[str | None]) -> Gradients:
     """In each window, as for two numbers: the maximum at the start and the one at the stop."""
-    ends, attributes = node.ends(), {name: node.attr(name) for name in POOL_ATTRIBUTES}
-    places = [emit.reshape(emit.node("MaxPool", [end], attributes, 2)[1], [-1]) for end in ends]
-    flat = [emit.reshape(end, [-1]) for end in ends]
-    first, second = ((emit.gather(flat[0], at, axis=0), emit.gather(flat[1], at, axis=0)) for at in places)
+    own, (start, stop) = partial(_own_places, emit), node.ends()
+    one_row = emit.reduce_prod(emit.dims(stop, 1), keepdims=1)
+    begins = emit.reshape(emit.mul(emit.arange(emit.dim(stop, 0)), one_row), emit.join(-1, *[1] * (node.rank() - 1)))
+    places = [emit.reshape(emit.add(place, begins), [-1]) for place in node.both(own)]
+    flat, y = (
+        [emit.reshape(end, [-1]) for end in ends]
+        for ends in ((start, stop), (node.start.outputs[0], node.stop.outputs[0]))
+    )
     grad = emit.reshape(grads[0] or emit.zeros_like(node.outputs[0]), [-1])
+    first, second = (y[0], emit.gather(flat[1], places[0], axis=0)), (emit.gather(flat[0], places[1], axis=0), y[1])
     early = emit.mul(grad, _lead(emit, first, second))
-    total = emit.zeros(emit.reshape(emit.size(ends[1]), [1]), ends[1])
+    total = emit.zeros(emit.reshape(emit.size(stop), [1]), stop)
     for place, part in zip(places, (early, emit.sub(grad, early)), strict=True):
         total = emit.scatter_elements(total, place, part, axis=0, reduction="add")
-    return emit.reshape(total, emit.shape(ends[1]))
+    return emit.reshape(total, emit.shape(stop))
+
+
+def _own_places(emit: Emitter, node: Node) -> str:
+    """Where each window has its maximum, counted from the start of the row it is in: [rows, C, spatial...]."""
+    x = node.inputs[0]
+    _, places = emit.node("MaxPool", [x], {name: node.attr(name) for name in POOL_ATTRIBUTES}, 2)
+    return emit.mod(places, emit.reduce_prod(emit.dims(x, 1), keepdims=1))
