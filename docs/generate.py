@@ -70,6 +70,9 @@ know nothing of the rules.
 - `onnx-ad`: the gradient by the package of that name, which differentiates ONNX graphs of static shape by rules of its
   own, in the same way. Blank where it refuses the graph; what differences refute is not counted (notes below).
 
+An operator with a rule and no figure here has no such test; `tests/explain/test_rules_*.py` judge it, as they do every
+rule, by differences and by PyTorch.
+
 """
 ROUNDED_NOTE = """
 ## Above 1e-4
