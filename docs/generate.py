@@ -18,6 +18,13 @@ import explain
 import server
 
 FOLDER = Path(__file__).parent
+# Columns of errors in the table of operators: the key of the error, and of the number of outputs that it is about.
+ERRORS = {
+    "float64": ("float64", ""),
+    "float32": ("float32", ""),
+    "torch": ("torch", "torch_tests"),
+    "onnx-ad": ("onnx_ad", "onnx_ad_tests"),
+}
 METHODS_PAGE = """# Explanation methods
 
 What `method` may be in an explain request. A model offers the methods whose needs it meets: a gradient through all of
@@ -49,10 +56,34 @@ through them has gradient zero. An operator with an ONNX function body and no ru
 not covered stands in the way of the methods that need a gradient, and `glasshouse coverage` names it; methods on
 coalitions (SHAP) need none and work with any operator. A rule may refuse a form of its operator, naming the attribute.
 
-The last columns are measured over the node tests of the ONNX backend suite (`make docs-errors`): how many of their
-outputs were checked, how many are left out (`tests/explain/test_backend_suite.py` says why), and the largest error of
-the gradient along random directions, relative to finite differences of ONNX's reference implementation in float64: of
-the gradient computed in float64, and of the gradient computed by ONNX Runtime in float32.
+The last columns are measured over the node tests of the ONNX backend suite, and a few of our own for operators of which
+it has none in floating point (`make docs-errors`): how many of their outputs were checked, how many are left out
+(`tests/explain/test_backend_suite.py` says why), and the largest error of the gradient by each of three judges that
+know nothing of the rules.
+
+- *Finite differences* of ONNX's reference implementation in float64, along random directions: the error of the gradient
+  computed in `float64`, and of the gradient computed by ONNX Runtime in `float32`.
+- `torch`: autograd's gradient in float64 of PyTorch's own function for the operator (`tests/explain/twins.py`). The
+  error is ‖g − g′‖ / ‖g′‖ of the gradient g computed by ONNX Runtime in float32 (in float64 if it has no kernel for the
+  model), the largest of any input. In brackets the number of outputs judged: those of which PyTorch's function has the
+  value.
+- `onnx-ad`: the gradient by the package of that name, which differentiates ONNX graphs of static shape by rules of its
+  own, in the same way. Blank where it refuses the graph; what differences refute is not counted (notes below).
+
+An operator with a rule and no figure here has no such test; `tests/explain/test_rules_*.py` judge it, as they do every
+rule, by differences and by PyTorch.
+
+"""
+ROUNDED_NOTE = """
+## Above 1e-4
+
+The bar is an error of 1e-4 against PyTorch, in float32. What is above it is right in float64:
+
+"""
+MISTAKEN_NOTE = """
+## Where differences refute onnx-ad
+
+Its gradient is not counted there, because it is not that of the function:
 
 """
 
@@ -74,13 +105,13 @@ def inside(module: str, name: str) -> Any:
 
 
 def operator_errors() -> dict[str, dict[str, Any]]:
-    """What `make docs-errors` measured, by operator."""
-    found: dict[str, dict[str, Any]] = json.loads((FOLDER / "operators.json").read_text("utf-8"))["operators"]
+    """What `make docs-errors` measured: `versions` of what was used, `operators` by name."""
+    found: dict[str, dict[str, Any]] = json.loads((FOLDER / "operators.json").read_text("utf-8"))
     return found
 
 
-def _operators(registry: Any, errors: dict[str, dict[str, Any]]) -> str:
-    rows = []
+def _operators(registry: Any, found: dict[str, dict[str, Any]]) -> str:
+    rows, errors = [], found["operators"]
     for (domain, operator), entry in registry.rules.items():
         words = (inspect.getdoc(entry.rule) or "").split("\n\n")[0].replace("\n", " ")
         rows.append((operator_name(domain, operator), _module(entry.rule), words))
@@ -90,11 +121,12 @@ def _operators(registry: Any, errors: dict[str, dict[str, Any]]) -> str:
     rows += [(name, "function body", "") for name in bodies] + [(name, "not covered", "") for name in lacking]
     head = (
         f"{len(registry.rules)} operators have a rule, {len(registry.stops)} carry no gradient, {len(bodies)} are "
-        f"replaced by their function bodies, {len(lacking)} are not covered.\n\n"
+        f"replaced by their function bodies, {len(lacking)} are not covered. Measured with "
+        f"{', '.join(f'{name} {version}' for name, version in found['versions'].items())}.\n\n"
     )
-    columns = ("operator", "covered by", "how", "checked", "left out", "float64", "float32")
+    columns = ("operator", "covered by", "how", "checked", "left out", *ERRORS)
     full = [(f"`{name}`", by, how, *_figures(errors.get(name))) for name, by, how in rows]
-    return head + _table(columns, sorted(full, key=lambda row: row[0].lower()))
+    return head + _table(columns, sorted(full, key=lambda row: row[0].lower())) + _notes(errors)
 
 
 def _other_operators(registry: Any) -> list[str]:
@@ -106,9 +138,27 @@ def _other_operators(registry: Any) -> list[str]:
 
 def _figures(errors: dict[str, Any] | None) -> tuple[str, ...]:
     if errors is None:
-        return ("",) * 4
+        return ("",) * (2 + len(ERRORS))
     counts = (str(errors[key] or "") for key in ("checked", "left_out"))
-    return *counts, *("" if errors[key] is None else f"{errors[key]:.0e}" for key in ("float64", "float32"))
+    return *counts, *(_figure(errors, *keys) for keys in ERRORS.values())
+
+
+def _notes(errors: dict[str, Any]) -> str:
+    """Why an error is above the bar though the rule is right, and where another judge is wrong."""
+    rounded = [
+        f"- `{name}`: {reason}. In float64 the largest error of this operator against PyTorch is "
+        f"{row['torch_float64']:.0e}.\n"
+        for name, row in errors.items()
+        for reason in row.get("rounded", ())
+    ]
+    mistaken = [f"- `{name}`: {reason}.\n" for name, row in errors.items() for reason in row.get("mistaken", ())]
+    return f"{ROUNDED_NOTE}{''.join(rounded)}{MISTAKEN_NOTE}{''.join(mistaken)}"
+
+
+def _figure(errors: dict[str, Any], key: str, tests: str) -> str:
+    if errors[key] is None:
+        return ""
+    return f"{errors[key]:.0e} ({errors[tests]})" if tests else f"{errors[key]:.0e}"
 
 
 def operator_name(domain: str, name: str) -> str:

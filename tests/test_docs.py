@@ -92,23 +92,6 @@ def test_every_operator_is_there(generate: ModuleType) -> None:
     assert {"Gelu", "LSTM"} <= set(rows)
 
 
-def unmeasured(rules: Iterable[tuple[str, str]], errors: dict[str, Any], tested: set[str]) -> list[str]:
-    """Operators with a rule and a test in the backend suite, but without a figure."""
-    return [name for domain, name in rules if not domain and name in tested and not errors.get(name, {}).get("checked")]
-
-
-def test_every_rule_was_measured(generate: ModuleType) -> None:
-    """Wherever the backend suite has a gradient to check (`make docs-errors`)."""
-    registry = importlib.import_module("explain.registry").REGISTRY
-    errors = generate.operator_errors()
-    assert unmeasured(registry.rules, errors, set(errors)) == []
-
-
-def test_a_rule_without_a_figure_is_named() -> None:
-    errors = {"Relu": {"checked": 2}, "Tanh": {"checked": 0}}
-    assert unmeasured([("", "Relu"), ("", "Tanh"), ("", "Own")], errors, {"Relu", "Tanh"}) == ["Tanh"]
-
-
 def commands(group: click.Group, path: str) -> dict[str, click.Command]:
     """Every command below a group, by what is typed."""
     context = click.Context(group, info_name=path)

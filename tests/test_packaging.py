@@ -15,7 +15,7 @@ import pytest
 ROOT = Path(__file__).parents[1]
 PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text())
 ROOMS: list[str] = PROJECT["tool"]["hatch"]["build"]["targets"]["wheel"]["packages"]
-FRAMEWORKS = {"captum", "lightning", "onnxscript", "shap", "skl2onnx", "sklearn", "torch"}
+FRAMEWORKS = {"captum", "lightning", "onnx_ad", "onnxscript", "shap", "skl2onnx", "sklearn", "torch"}
 # What a room must not even load when it is imported, beyond the training frameworks.
 ELSEWHERE = {
     "explain": {"onnxruntime", "flask"},

@@ -1,4 +1,7 @@
-"""The node tests of the ONNX backend test suite, collected from the installed onnx package, in either precision."""
+"""The node tests of the ONNX backend test suite, collected from the installed onnx package, in either precision.
+
+Operators of which the suite has no test in floating point have one of our own beside them.
+"""
 
 from __future__ import annotations
 
@@ -23,6 +26,8 @@ STASHING = {"LayerNormalization", "GroupNormalization", "RMSNormalization"}
 ALWAYS_SINGLE = {("Resize", 2), ("Upsample", 1)}
 # The reference walks windows in Python: pictures for poolings are cut to this many elements along each axis.
 WINDOWED, LONGEST = {"AveragePool", "LpPool", "MaxPool"}, 9
+# Operators without a test in floating point in the suite, with attributes to test.
+OWN: dict[str, list[dict[str, int]]] = {"GlobalLpPool": [{"p": 2}, {"p": 3}], "Trilu": [{"upper": 1}, {"upper": 0}]}
 
 
 @dataclass(frozen=True)
@@ -42,7 +47,7 @@ class NodeTest:
 
 @cache
 def node_tests() -> tuple[NodeTest, ...]:
-    """All node tests of the installed onnx package, in its order."""
+    """All node tests of the installed onnx package, in its order, and our own."""
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # the suite makes its data with overflowing and invalid arithmetic
         from onnx.backend.test.case.node import collect_testcases
@@ -56,7 +61,18 @@ def node_tests() -> tuple[NodeTest, ...]:
         inputs = dict(zip(names, map(_array, case.data_sets[0][0]), strict=True))
         test = NodeTest(case.name, operators.get(base, operators[case.name]), case.model, inputs)
         found.append(_cut(test) if test.operator in WINDOWED else test)
-    return tuple(found)
+    return *found, *(_own(operator, attributes) for operator in OWN for attributes in OWN[operator])
+
+
+def _own(operator: str, attributes: Mapping[str, int]) -> NodeTest:
+    """The operator on a batch of pictures."""
+    x = np.random.default_rng(0).standard_normal((2, 3, 4, 5)).astype(np.float32)
+    inputs = [helper.make_tensor_value_info("x", TensorProto.FLOAT, x.shape)]
+    outputs = [helper.make_tensor_value_info("y", TensorProto.FLOAT, None)]
+    graph = helper.make_graph([helper.make_node(operator, ["x"], ["y"], **attributes)], "own", inputs, outputs)
+    model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 18)], ir_version=9)
+    name = "_".join(["own", operator.lower(), *(f"{key}_{value}" for key, value in attributes.items())])
+    return NodeTest(name, operator, onnx.shape_inference.infer_shapes(model), {"x": x})
 
 
 def _array(value: Any) -> Any:

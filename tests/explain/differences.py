@@ -8,24 +8,18 @@ steps that disagree, and another point is taken.
 
 from __future__ import annotations
 
-import math
-import warnings
 import zlib
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from typing import Any, Literal
+from typing import Literal
 
 import numpy as np
 import onnx
-import onnxruntime
 from onnx import TensorProto, numpy_helper
-from onnx.reference import ReferenceEvaluator
-from onnx.reference.op_run import OpRun
-from onnx.reference.ops.op_layer_normalization import LayerNormalization as Reference
-from onnx.reference.ops.op_rms_normalization import RMSNormalization as ReferenceRMS
 
 import explain
 from tests.explain.backend import PRECISION, NodeTest, always_single, is_float, retyped
+from tests.explain.runners import Feeds, Runner, reference, runtime
 
 NUDGE = 1e-3
 STEP = 1e-3
@@ -106,67 +100,7 @@ class Subject:
         return explain.compile(explain.Model(model, batch_axes=axes), "vjp", output=output, space="output")
 
 
-Feeds = dict[str, np.ndarray]
-Runner = Callable[[Feeds], Feeds]
 Scalar = Callable[[Mapping[str, np.ndarray]], np.ndarray]
-
-
-class Erf(OpRun):
-    """In the precision of its input: ONNX's reference computes it in float32."""
-
-    def _run(self, x: np.ndarray) -> tuple[np.ndarray]:
-        return (_erf(x),)
-
-
-class Gelu(OpRun):
-    """As Erf."""
-
-    def _run(self, x: np.ndarray, approximate: str | None = None) -> tuple[np.ndarray]:
-        if approximate == "tanh":
-            return (0.5 * x * (1 + np.tanh(math.sqrt(2 / math.pi) * (x + 0.044715 * x**3))),)
-        return (0.5 * x * (1 + _erf(x / math.sqrt(2))),)
-
-
-class LayerNormalization(Reference):
-    """ONNX's reference computes in the precision of its input, but refuses to be told so."""
-
-    def _run(self, *inputs: np.ndarray, stash_type: int | None = None, **attributes: Any) -> Any:
-        return super()._run(*inputs, stash_type=1, **attributes)
-
-
-class RMSNormalization(ReferenceRMS):
-    """As LayerNormalization."""
-
-    def _run(self, *inputs: np.ndarray, stash_type: int | None = None, **attributes: Any) -> Any:
-        return super()._run(*inputs, stash_type=1, **attributes)
-
-
-def _erf(x: np.ndarray) -> np.ndarray:
-    return np.vectorize(math.erf, otypes=[np.float64])(x).astype(x.dtype)
-
-
-def reference(model: onnx.ModelProto) -> Runner:
-    """A model by ONNX's reference implementation."""
-    evaluator = ReferenceEvaluator(model, new_ops=[Erf, Gelu, LayerNormalization, RMSNormalization])
-    names = evaluator.output_names
-
-    def run(feeds: Feeds) -> Feeds:
-        with np.errstate(all="ignore"), warnings.catch_warnings():
-            warnings.simplefilter("ignore")
-            results: Any = evaluator.run(None, feeds)
-        return dict(zip(names, map(np.asarray, results), strict=True))
-
-    return run
-
-
-def runtime(model: onnx.ModelProto) -> Runner:
-    """A model on ONNX Runtime."""
-    options = onnxruntime.SessionOptions()
-    options.intra_op_num_threads = options.inter_op_num_threads = 1
-    options.log_severity_level = 4
-    session = onnxruntime.InferenceSession(model.SerializeToString(), options, providers=["CPUExecutionProvider"])
-    names = [value.name for value in session.get_outputs()]
-    return lambda feeds: dict(zip(names, session.run(None, feeds), strict=True))
 
 
 @dataclass(frozen=True)
@@ -181,11 +115,24 @@ class Slope:
 
 @dataclass(frozen=True)
 class Judgement:
-    """A point off all kinks, the cotangent (0 where the output is not finite), and slopes by differences there."""
+    """A point off all kinks, the cotangent (0 where the output is not finite), the output, and slopes there."""
 
     point: dict[str, np.ndarray]
     cotangent: np.ndarray
+    value: np.ndarray
     slopes: tuple[Slope, ...]
+
+
+@dataclass(frozen=True)
+class Checked:
+    """The gradients of one output of one test at the judged point, in float32 if ONNX Runtime has them, and errors."""
+
+    subject: Subject
+    output: str
+    judgement: Judgement
+    gradients: Feeds
+    errors: Errors
+    judges: Judges
 
 
 def judged(subject: Subject, output: str, run: Runner, to: int = TensorProto.DOUBLE) -> Judgement:
@@ -207,7 +154,7 @@ def judged(subject: Subject, output: str, run: Runner, to: int = TensorProto.DOU
         )
         worst = max(slopes, key=lambda slope: slope.noise, default=None)
         if worst is None or worst.noise < limit:
-            return Judgement(point, cotangent, slopes)
+            return Judgement(point, cotangent, value, slopes)
     raise Wrong(f"no smooth point found: differences along {worst and worst.name!r} disagree")
 
 
@@ -263,8 +210,8 @@ def gradients(
     }
 
 
-def measure(test: NodeTest, output: str, held: frozenset[str] = frozenset(), judges: Judges | None = None) -> Errors:
-    """Errors of the gradient of one output; raises NoFloatPath, Wrong, or what the compiler refuses with."""
+def measure(test: NodeTest, output: str, held: frozenset[str] = frozenset(), judges: Judges | None = None) -> Checked:
+    """The gradient of one output and its errors; raises NoFloatPath, Wrong, or what the compiler refuses with."""
     if not is_float(next(value for value in test.model.graph.output if value.name == output)):
         raise NoFloatPath("no floating-point output")
     subject, judges = Subject(test, held), judges or Judges()
@@ -273,17 +220,22 @@ def measure(test: NodeTest, output: str, held: frozenset[str] = frozenset(), jud
     except explain.MethodUnavailable:
         _check_flat(subject, output)
         raise NoFloatPath("no input reaches it through a gradient") from None
-    double = single = judgement = None
-    if judges.double or judges.single == "reference":
-        judgement = judged(subject, output, original(subject))
-    if judges.double and judgement:
-        double = disagreement(judgement, _in_double(subject, judgement, output, judges.double))
+    found: Feeds = {}
+    double = single = None
+    usual = judges.double or judges.single == "reference"
+    judgement = judged(subject, output, original(subject)) if usual else _by_runtime(subject, output)
+    if judges.double:
+        found = in_double(subject, judgement, output, judges.double)
+        double = disagreement(judgement, found)
     if judges.single:
-        run = runtime(program.model)
-        if judges.single == "runtime" or not judgement:
-            judgement = judged(subject, output, _own_forward(subject, output), TensorProto.FLOAT)
-        single = disagreement(judgement, gradients(subject, judgement, output, TensorProto.FLOAT, program, run))
-    return Errors(double, single)
+        judgement = _by_runtime(subject, output) if usual and judges.single == "runtime" else judgement
+        found = gradients(subject, judgement, output, TensorProto.FLOAT, program, runtime(program.model))
+        single = disagreement(judgement, found)
+    return Checked(subject, output, judgement, found, Errors(double, single), judges)
+
+
+def _by_runtime(subject: Subject, output: str) -> Judgement:
+    return judged(subject, output, _own_forward(subject, output), TensorProto.FLOAT)
 
 
 def original(subject: Subject) -> Runner:
@@ -291,7 +243,7 @@ def original(subject: Subject) -> Runner:
     return reference(subject.model(TensorProto.DOUBLE))
 
 
-def _in_double(subject: Subject, judgement: Judgement, output: str, engine: str) -> Feeds:
+def in_double(subject: Subject, judgement: Judgement, output: str, engine: str) -> Feeds:
     """Gradients by the program in float64: by the reference where it can, else by ONNX Runtime."""
     program = subject.program(TensorProto.DOUBLE, output)
     given = subject, judgement, output, TensorProto.DOUBLE, program

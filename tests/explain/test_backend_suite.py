@@ -16,6 +16,7 @@ import pytest
 from explain.registry import REGISTRY, Entry
 from tests.explain.backend import NodeTest, is_float, node_tests
 from tests.explain.differences import (
+    Checked,
     Errors,
     Judges,
     NoFloatPath,
@@ -122,6 +123,7 @@ class Outcome(NamedTuple):
     key: str
     verdict: str
     errors: Errors | None = None
+    checked: Checked | None = None
 
 
 def judge(test: NodeTest, output: str, varied: str = "", usual: bool = False) -> Outcome:
@@ -130,14 +132,15 @@ def judge(test: NodeTest, output: str, varied: str = "", usual: bool = False) ->
     judges = next((judges for pattern, (judges, _) in OTHERWISE.items() if fnmatchcase(key, pattern)), None)
     held = frozenset(HELD.get(test.operator, ())) - {varied}
     try:
-        errors = measure(test, output, held, None if usual else judges)
+        checked = measure(test, output, held, None if usual else judges)
     except NoFloatPath:
         return Outcome(key, "none")
     except Exception as error:  # whatever a judge or the compiler fails with is a verdict
         return Outcome(key, f"{type(error).__name__}: {error}".splitlines()[0])
-    double, single = errors.double or 0.0, errors.single or 0.0
+    double, single = checked.errors.double or 0.0, checked.errors.single or 0.0
     right = double <= DOUBLE and single <= SINGLE
-    return Outcome(key, "right" if right else f"off by {double:.1e} in float64, {single:.1e} in float32", errors)
+    verdict = "right" if right else f"off by {double:.1e} in float64, {single:.1e} in float32"
+    return Outcome(key, verdict, checked.errors, checked)
 
 
 def surprises(outcomes: list[Outcome], left_out: dict[str, str]) -> list[str]:
