@@ -162,7 +162,7 @@ INTEGRATED_GRADIENTS = Method(
             "disagrees with itself and states its error",
         ),
         Parameter("tolerance", 0.01, TOLERANCE.schema, f"adaptive rule: {TOLERANCE.help}"),
-        Parameter("max_evals", 512, {"type": "integer", "minimum": 17}, "adaptive rule: most evaluations of an item"),
+        Parameter("max_evals", 512, {"type": "integer", "minimum": 9}, "adaptive rule: most evaluations of an item"),
         Parameter("budget_ms", None, BUDGET.schema, f"adaptive rule: {BUDGET.help}"),
     ),
     _integrated_gradients,

@@ -1,16 +1,17 @@
-"""Integrated gradients to a stated error: panels of the path are halved where the rule disagrees with itself.
+"""Integrated gradients to a stated error where the gradient is smooth: a rule of nested points on panels of the path.
 
-Each panel is evaluated at the 15 points of the Gauss-Kronrod rule (Kronrod 1965; nodes and weights from QUADPACK,
-Piessens et al. 1983), and every point's gradient comes back alone. Finished panels are kept. One row of a run is one
-panel of one item, so an item's answer does not depend on its company.
+The whole path is evaluated at the 7 points of Patterson's rule and, if these disagree, at 8 more, which make the rule
+of 15 (Patterson 1968, doi:10.1090/S0025-5718-68-99866-9; the 7 are Kronrod's extension of Gauss's 3). Where 15
+disagree, a panel is halved and its pieces are evaluated at 15 points each. Every point's gradient comes back alone,
+finished panels are kept. One row of a run is one panel of one item, so an item's answer does not depend on its company.
 
-The error, feature by feature. |K15 - G7|, the difference to the 7-point Gauss rule inside, is often small by chance
-where a gradient jumps (networks of ReLU). It is one of the null rules of these points: weightings that vanish for
-polynomials up to some degree. The four of highest degree, of equal norm (Berntsen & Espelid 1991,
-doi:10.1145/103147.103149), are as many independent looks at the same roughness; the root of the sum of their squares is
-two of its standard deviations. Where gradients jump, panels err independently, so their errors add as squares; where
-they are smooth, the null rules overstate the error of K15 by orders of magnitude. To this comes the rounding of the
-model's own arithmetic, `ROUNDING` units of it in the integral of |gradient|, which no panel is too narrow for.
+The error, feature by feature. The difference between a rule and the one inside is often small by chance where gradients
+jump. It is one of the null rules of these points: weightings that vanish for polynomials up to some degree. Those of
+highest degree, of equal norm (Berntsen & Espelid 1991, doi:10.1145/103147.103149), are as many independent looks at the
+same roughness; the root of the sum of their squares is two of its standard deviations. Where gradients jump, panels err
+independently, so their errors add as squares; where they are smooth, the null rules overstate the error by orders of
+magnitude. To this comes the rounding of the model's own arithmetic, `ROUNDING` units of it in the integral of
+|gradient|, which no panel is too narrow for.
 """
 
 from __future__ import annotations
@@ -27,33 +28,47 @@ from ..request import Arrays, Request
 from .base import Outcome, Step, capacity, filled, flat_outputs, parted, target_feeds
 from .budget import TOLERANCE, Budget, largest
 
-_HALF = [0.99145537112081264, 0.94910791234275852, 0.86486442335976907, 0.74153118559939444]
-_HALF += [0.58608723546769113, 0.40584515137739717, 0.20778495500789847]
-_KRONROD = [0.022935322010529225, 0.063092092629978553, 0.10479001032225018, 0.14065325971552592]
-_KRONROD += [0.16900472663926790, 0.19035057806478541, 0.20443294007529889]
-_GAUSS = [0.12948496616886969, 0.27970539148927667, 0.38183005050511894]
-_NODES = np.array([*(-x for x in _HALF), 0.0, *reversed(_HALF)])
-_K15 = np.array([*_KRONROD, 0.20948214108472783, *reversed(_KRONROD)])
-_G7 = np.zeros(15)
-_G7[1:7:2], _G7[7], _G7[9:14:2] = _GAUSS, 0.41795918367346939, _GAUSS[::-1]
-POINTS, ROUNDING, PIECES = len(_NODES), 8, 8
+_HALF = [0.99383196321275502, 0.96049126870802028, 0.88845923287225700, 0.77459666924148338]
+_HALF += [0.62110294673722640, 0.43424374934680256, 0.22338668642896688]
+NODES = np.array([*(-x for x in _HALF), 0.0, *reversed(_HALF)])
+POINTS, ROUNDING, PIECES = len(NODES), 8, 8
 
 
-def null_rules(count: int) -> np.ndarray:
-    """[count, 15] weightings, orthogonal to each other and to polynomials of lower degree; the last is K15 - G7."""
-    orthogonal, _ = np.linalg.qr(np.polynomial.legendre.legvander(_NODES, POINTS - 1))
-    return np.asarray(orthogonal[:, POINTS - count :].T * np.linalg.norm(_K15 - _G7))
+@dataclass(frozen=True)
+class Rule:
+    """Points on [-1, 1] with their weights, and its `nulls` [count, points]: null rules as large as its difference to
+    the rule at every second of its points."""
+
+    points: np.ndarray
+    weights: np.ndarray
+    nulls: np.ndarray
+
+    @classmethod
+    def of(cls, points: np.ndarray, count: int) -> Rule:
+        """The rule that is exact for polynomials of as high a degree as there are points, with `count` null rules."""
+        weights, inside = _weights(points), np.zeros(len(points))
+        inside[1::2] = _weights(points[1::2])
+        orthogonal, _ = np.linalg.qr(np.polynomial.legendre.legvander(points, len(points) - 1))
+        nulls = orthogonal[:, len(points) - count :].T * np.linalg.norm(weights - inside)
+        return cls(points, weights, np.asarray(nulls))
 
 
-_NULL = null_rules(4)
+def _weights(points: np.ndarray) -> np.ndarray:
+    """Weights that integrate Legendre polynomials of degree 0 to n - 1 exactly: 2 for the first, 0 for the others."""
+    integrals = np.eye(len(points))[0] * 2
+    return np.linalg.solve(np.polynomial.legendre.legvander(points, len(points) - 1).T, integrals)
+
+
+SEVEN, FIFTEEN = Rule.of(NODES[1::2], 2), Rule.of(NODES, 4)
 
 
 @dataclass(eq=False)
 class Panel:
-    """A stretch of an item's path: what its points give [15, P] as it comes in, then its attributions and errors [P].
+    """A stretch of an item's path: what its points give as it comes in, then its attributions and errors [P].
 
     `parent` is the panel it is a piece of, while that still counts; `pieces` are its own that have been evaluated, out
-    of `cut`. The panel that is the whole path is evaluated at its ends too, for f there.
+    of `cut`. The panel that is the whole path is evaluated at 7 points and its ends first, for f there; `seven` is what
+    the 7 gave, until it is evaluated at the other 8.
     """
 
     item: int
@@ -63,15 +78,17 @@ class Panel:
     cut: int = 0
     pieces: list[Panel] = field(default_factory=list)
     parts: list[np.ndarray] = field(default_factory=list)
+    seven: np.ndarray | None = None
     phi: np.ndarray = field(default_factory=lambda: np.zeros(0))
     error: np.ndarray = field(default_factory=lambda: np.zeros(0))
     size: np.ndarray = field(default_factory=lambda: np.zeros(0))
 
     @property
     def points(self) -> np.ndarray:
-        """Where on the path it is evaluated."""
-        inside = self.start + (self.stop - self.start) * (_NODES + 1) / 2
-        return np.concatenate([[0.0], inside, [1.0]]) if self.parent is None else inside
+        """Where on the path it is evaluated next."""
+        if self.parent is not None:
+            return self.start + (self.stop - self.start) * (NODES + 1) / 2
+        return (np.array([-1.0, *SEVEN.points, 1.0]) + 1) / 2 if self.seven is None else (NODES[::2] + 1) / 2
 
     @property
     def worst(self) -> float:
@@ -89,9 +106,16 @@ class Panel:
         joined = np.concatenate(self.parts)
         if len(joined) < len(self.points):
             return False
-        inside, half = joined[1:-1] if self.parent is None else joined, (self.stop - self.start) / 2
-        self.phi, self.size = half * (_K15 @ inside), half * (_K15 @ np.abs(inside))
-        self.error, self.parts = half * np.sqrt(((_NULL @ inside) ** 2).sum(axis=0)), []
+        self.parts, rule = [], FIFTEEN
+        if self.parent is None and self.seven is None:
+            rule, joined = SEVEN, joined[1:-1]
+            self.seven = joined
+        elif self.seven is not None:
+            eight, joined = joined, np.empty((POINTS, joined.shape[1]))
+            joined[1::2], joined[::2], self.seven = self.seven, eight, None
+        half = (self.stop - self.start) / 2
+        self.phi, self.size = half * (rule.weights @ joined), half * (rule.weights @ np.abs(joined))
+        self.error = half * np.sqrt(((rule.nulls @ joined) ** 2).sum(axis=0))
         return True
 
 
@@ -134,7 +158,7 @@ class AdaptivePlan:
         """Sums over the panels that have been evaluated; a panel being cut counts until all its pieces are there."""
         sums = zip(*(self._sums(item) for item in range(self.request.items)), strict=True)
         values, errors = (filled(self.request, parted(np.array(flat), self._shapes)) for flat in sums)
-        ends = np.array([np.concatenate(values)[[0, POINTS + 1]] for values in self.along], dtype=np.float64)
+        ends = np.array([np.concatenate(values)[[0, len(SEVEN.points) + 1]] for values in self.along], dtype=np.float64)
         return Outcome(values, ends[:, 1], ends[:, 0], errors, "quadrature_error", True, tuple(self.stopped))
 
     def _round(self, panels: list[Panel]) -> Iterator[Step]:
@@ -170,7 +194,7 @@ class AdaptivePlan:
         """Pieces take the place of the panel they came from, all at once."""
         own, parent = self.panels[panel.item], panel.parent
         if parent is None:
-            own.append(panel)
+            own[:] = [panel]
             return
         parent.pieces.append(panel)
         if len(parent.pieces) == parent.cut:
@@ -186,10 +210,11 @@ class AdaptivePlan:
         """
         own, left = self.panels[item], self.budget.max_evals - int(self._spent[item])
         phi, error = self._sums(item)
-        small = self.budget.small(phi, error)
-        self.stopped[item] = TOLERANCE if small else self.budget.spent(int(self._spent[item]), 2 * POINTS)
-        if self.stopped[item] is not None:
-            return []
+        small, more = self.budget.small(phi, error), own[0].seven is not None
+        cost = POINTS - len(SEVEN.points) if more else 2 * POINTS
+        self.stopped[item] = TOLERANCE if small else self.budget.spent(int(self._spent[item]), cost)
+        if self.stopped[item] is not None or more:
+            return [] if self.stopped[item] is not None else own
         allowed, pieces = self.budget.allowed(phi), 2
         while pieces < PIECES and pieces * allowed < largest(error) and 2 * pieces * POINTS <= left:
             pieces *= 2
