@@ -9,7 +9,7 @@ import numpy as np
 
 from ..compiler import compile as compile_program
 from ..errors import MethodUnavailable
-from ..plans import AdaptivePlan, Budget, Outcome, PathPlan, SecantPlan, StretchPlan, filled
+from ..plans import Budget, Outcome, PanelPlan, PathPlan, SecantPlan, StretchPlan, filled
 from ..programs import has_kinks
 from ..request import Arrays, Request
 from .base import Method, Parameter
@@ -94,7 +94,7 @@ def gauss_legendre(count: int) -> tuple[np.ndarray, np.ndarray]:
     return x, weights
 
 
-def _integrated_gradients(request: Request) -> PathPlan | AdaptivePlan | StretchPlan:
+def _integrated_gradients(request: Request) -> PathPlan | PanelPlan | StretchPlan:
     """The two ends of the path are evaluated with weight 0: they give f(x) and f(baseline) for the completeness gap."""
     rule, n_steps = request.parameters["rule"], request.parameters["n_steps"]
     if rule == "adaptive":
@@ -114,13 +114,13 @@ def _integrated_gradients(request: Request) -> PathPlan | AdaptivePlan | Stretch
     return PathPlan(request, program, alphas, columns, baselines, "attribution", reduce)
 
 
-def _adaptive(request: Request) -> AdaptivePlan | StretchPlan:
+def _adaptive(request: Request) -> PanelPlan | StretchPlan:
     """Where the gradient may jump, stretches of the path; where it is smooth, points of a rule of high order."""
     budget = Budget.of(request.parameters, request.parameters["max_evals"])
     jumps = has_kinks(request.model, request.explained)
     program = _program(request, "path_secant" if jumps else "path_gradient")
     baselines = _along(request, program, request.baseline or {})
-    return (StretchPlan if jumps else AdaptivePlan)(request, program, baselines, budget)
+    return (StretchPlan if jumps else PanelPlan)(request, program, baselines, budget)
 
 
 SALIENCY = Method(

@@ -1,6 +1,5 @@
 """Plans: how a program is fed in blocks of bounded size, and how its outputs become attributions."""
 
-from .adaptive import AdaptivePlan
 from .base import (
     ELEMENTS_PER_RUN,
     ROWS_PER_RUN,
@@ -18,6 +17,7 @@ from .budget import Budget
 from .ends import Ends
 from .maps import MapPlan
 from .masks import MaskPlan
+from .panels import PanelPlan
 from .paths import PathPlan, SecantPlan
 from .samples import Draw, SamplePlan
 from .stretches import StretchPlan
@@ -25,13 +25,13 @@ from .stretches import StretchPlan
 __all__ = [
     "ELEMENTS_PER_RUN",
     "ROWS_PER_RUN",
-    "AdaptivePlan",
     "Budget",
     "Draw",
     "Ends",
     "MapPlan",
     "MaskPlan",
     "Outcome",
+    "PanelPlan",
     "PathPlan",
     "Plan",
     "SamplePlan",

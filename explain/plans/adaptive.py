@@ -1,231 +1,92 @@
-"""Integrated gradients to a stated error where the gradient is smooth: a rule of nested points on panels of the path.
+"""What adaptive integrated gradients share, whatever they cut the path in: pieces of an item's path, made in rounds.
 
-The whole path is evaluated at the 7 points of Patterson's rule and, if these disagree, at 8 more, which make the rule
-of 15 (Patterson 1968, doi:10.1090/S0025-5718-68-99866-9; the 7 are Kronrod's extension of Gauss's 3). Where 15
-disagree, a panel is halved and its pieces are evaluated at 15 points each. Every point's gradient comes back alone,
-finished panels are kept. One row of a run is one panel of one item, so an item's answer does not depend on its company.
-
-The error, feature by feature. The difference between a rule and the one inside is often small by chance where gradients
-jump. It is one of the null rules of these points: weightings that vanish for polynomials up to some degree. Those of
-highest degree, of equal norm (Berntsen & Espelid 1991, doi:10.1145/103147.103149), are as many independent looks at the
-same roughness; the root of the sum of their squares is two of its standard deviations. Where gradients jump, panels err
-independently, so their errors add as squares; where they are smooth, the null rules overstate the error by orders of
-magnitude. To this comes the rounding of the model's own arithmetic, `ROUNDING` units of it in the integral of
-|gradient|, which no panel is too narrow for.
+A row of a run is one piece of one item, so an item's answer does not depend on its company.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
-from dataclasses import dataclass, field
-from functools import partial
-from itertools import pairwise
+from abc import ABC, abstractmethod
+from collections.abc import Iterator, Sequence
+from typing import Generic, Protocol, TypeVar
 
 import numpy as np
 
 from ..programs import Program
 from ..request import Arrays, Request
-from .base import Outcome, Step, capacity, filled, flat_outputs, parted, target_feeds
-from .budget import TOLERANCE, Budget, largest
+from .base import Outcome, Step, filled, parted, target_feeds
+from .budget import TOLERANCE, Budget
 
-_HALF = [0.99383196321275502, 0.96049126870802028, 0.88845923287225700, 0.77459666924148338]
-_HALF += [0.62110294673722640, 0.43424374934680256, 0.22338668642896688]
-NODES = np.array([*(-x for x in _HALF), 0.0, *reversed(_HALF)])
-POINTS, ROUNDING, PIECES = len(NODES), 8, 8
+ROUNDING = 8  # units of the arithmetic's precision, in what adds up to an attribution
 
 
-@dataclass(frozen=True)
-class Rule:
-    """Points on [-1, 1] with their weights, and its `nulls` [count, points]: null rules as large as its difference to
-    the rule at every second of its points."""
-
-    points: np.ndarray
-    weights: np.ndarray
-    nulls: np.ndarray
-
-    @classmethod
-    def of(cls, points: np.ndarray, count: int) -> Rule:
-        """The rule that is exact for polynomials of as high a degree as there are points, with `count` null rules."""
-        weights, inside = _weights(points), np.zeros(len(points))
-        inside[1::2] = _weights(points[1::2])
-        orthogonal, _ = np.linalg.qr(np.polynomial.legendre.legvander(points, len(points) - 1))
-        nulls = orthogonal[:, len(points) - count :].T * np.linalg.norm(weights - inside)
-        return cls(points, weights, np.asarray(nulls))
-
-
-def _weights(points: np.ndarray) -> np.ndarray:
-    """Weights that integrate Legendre polynomials of degree 0 to n - 1 exactly: 2 for the first, 0 for the others."""
-    integrals = np.eye(len(points))[0] * 2
-    return np.linalg.solve(np.polynomial.legendre.legvander(points, len(points) - 1).T, integrals)
-
-
-SEVEN, FIFTEEN = Rule.of(NODES[1::2], 2), Rule.of(NODES, 4)
-
-
-@dataclass(eq=False)
-class Panel:
-    """A stretch of an item's path: what its points give as it comes in, then its attributions and errors [P].
-
-    `parent` is the panel it is a piece of, while that still counts; `pieces` are its own that have been evaluated, out
-    of `cut`. The panel that is the whole path is evaluated at 7 points and its ends first, for f there; `seven` is what
-    the 7 gave, until it is evaluated at the other 8.
-    """
+class Piece(Protocol):
+    """A part of an item's path."""
 
     item: int
-    start: float = 0.0
-    stop: float = 1.0
-    parent: Panel | None = None
-    cut: int = 0
-    pieces: list[Panel] = field(default_factory=list)
-    parts: list[np.ndarray] = field(default_factory=list)
-    seven: np.ndarray | None = None
-    phi: np.ndarray = field(default_factory=lambda: np.zeros(0))
-    error: np.ndarray = field(default_factory=lambda: np.zeros(0))
-    size: np.ndarray = field(default_factory=lambda: np.zeros(0))
-
-    @property
-    def points(self) -> np.ndarray:
-        """Where on the path it is evaluated next."""
-        if self.parent is not None:
-            return self.start + (self.stop - self.start) * (NODES + 1) / 2
-        return (np.array([-1.0, *SEVEN.points, 1.0]) + 1) / 2 if self.seven is None else (NODES[::2] + 1) / 2
-
-    @property
-    def worst(self) -> float:
-        """The largest error of a feature that has a finite one."""
-        return float(self.error[np.isfinite(self.error)].max(initial=0.0))
-
-    def split(self, pieces: int) -> list[Panel]:
-        """The panels that replace it."""
-        self.cut, at = pieces, np.linspace(self.start, self.stop, pieces + 1).tolist()
-        return [Panel(self.item, start, stop, self) for start, stop in pairwise(at)]
-
-    def take(self, slopes: np.ndarray) -> bool:
-        """Keep what some of its points gave; with the last of them it is estimated, and True comes back."""
-        self.parts.append(slopes)
-        joined = np.concatenate(self.parts)
-        if len(joined) < len(self.points):
-            return False
-        self.parts, rule = [], FIFTEEN
-        if self.parent is None and self.seven is None:
-            rule, joined = SEVEN, joined[1:-1]
-            self.seven = joined
-        elif self.seven is not None:
-            eight, joined = joined, np.empty((POINTS, joined.shape[1]))
-            joined[1::2], joined[::2], self.seven = self.seven, eight, None
-        half = (self.stop - self.start) / 2
-        self.phi, self.size = half * (rule.weights @ joined), half * (rule.weights @ np.abs(joined))
-        self.error = half * np.sqrt(((rule.nulls @ joined) ** 2).sum(axis=0))
-        return True
 
 
-class AdaptivePlan:
-    """Adaptive integrated gradients from `baselines` [N, 1, item...] by input, until the budget says stop."""
+P = TypeVar("P", bound=Piece)
+
+
+class AdaptivePlan(ABC, Generic[P]):
+    """Integrated gradients from `baselines` [N, 1, item...] by input, until the budget says stop.
+
+    `pieces` are those of each item that have been evaluated, `ends` [2, N] f at its baseline and at itself.
+    """
 
     def __init__(self, request: Request, program: Program, baselines: Arrays, budget: Budget) -> None:
         self.request, self._program, self.baselines, self.budget = request, program, baselines, budget
-        self.along: list[list[np.ndarray]] = [[] for _ in range(request.items)]
-        self.panels: list[list[Panel]] = [[] for _ in range(request.items)]
+        self.pieces: list[list[P]] = [[] for _ in range(request.items)]
         self.stopped: list[str | None] = [None] * request.items
-        self.rounding = ROUNDING * float(np.finfo(np.dtype(request.explained.dtype)).eps)
-        self._spent = np.zeros(request.items, dtype=np.int64)
-        self._shapes: dict[str, tuple[int, ...]] = {}
+        self.ends = np.full((2, request.items), np.nan)
+        self.dtype = np.dtype(request.explained.dtype)
+        self.rounding = ROUNDING * float(np.finfo(self.dtype).eps)
+        self.spent = np.zeros(request.items, dtype=np.int64)
+        self.shapes: dict[str, tuple[int, ...]] = {}
 
     @property
     def program(self) -> Program:
-        """`path_gradient`."""
+        """The program that is run."""
         return self._program
 
     @property
     def evaluations(self) -> np.ndarray:
         """[N] evaluations spent on each item."""
-        return self._spent
+        return self.spent
 
     @property
     def ready(self) -> bool:
         """Whether every item has been evaluated along its whole path."""
-        return all(self.panels)
+        return all(self.pieces)
 
+    @abstractmethod
     def steps(self) -> Iterator[Step]:
-        """Rounds of panels; what a round evaluates depends on the round before."""
-        todo = [Panel(item) for item in range(self.request.items)]
-        while todo:
-            yield from self._round(todo)
-            open_items = [item for item, reason in enumerate(self.stopped) if reason is None]
-            todo = [piece for item in open_items for piece in self._refine(item)]
+        """Rounds of pieces; what a round evaluates depends on the round before."""
 
     def outcome(self) -> Outcome:
-        """Sums over the panels that have been evaluated; a panel being cut counts until all its pieces are there."""
-        sums = zip(*(self._sums(item) for item in range(self.request.items)), strict=True)
-        values, errors = (filled(self.request, parted(np.array(flat), self._shapes)) for flat in sums)
-        ends = np.array([np.concatenate(values)[[0, len(SEVEN.points) + 1]] for values in self.along], dtype=np.float64)
-        return Outcome(values, ends[:, 1], ends[:, 0], errors, "quadrature_error", True, tuple(self.stopped))
+        """Sums over the pieces that have been evaluated."""
+        sums = zip(*(self.sums(item) for item in range(self.request.items)), strict=True)
+        values, errors = (filled(self.request, parted(np.array(flat), self.shapes)) for flat in sums)
+        return Outcome(values, self.ends[1], self.ends[0], errors, "quadrature_error", True, tuple(self.stopped))
 
-    def _round(self, panels: list[Panel]) -> Iterator[Step]:
-        """One row per panel, as many in a run as it may hold; rows that are too long for one come in parts."""
-        limit, count = capacity(self.request.model, self.request.inputs), len(panels[0].points)
-        width, rows = -(-count // -(-count // limit)), max(1, limit // count)
-        for first in range(0, len(panels), rows):
-            chosen = panels[first : first + rows]
-            alphas = np.stack([panel.points for panel in chosen])
-            for cut in range(0, count, width):
-                yield Step(
-                    self._program, self._feeds(chosen, alphas[:, cut : cut + width]), partial(self._take, chosen)
-                )
+    @abstractmethod
+    def sums(self, item: int) -> tuple[np.ndarray, np.ndarray]:
+        """Attributions and errors [P] of an item."""
 
-    def _feeds(self, panels: list[Panel], alphas: np.ndarray) -> Arrays:
-        items, dtype = np.array([panel.item for panel in panels]), np.dtype(self.request.explained.dtype)
-        each = np.eye(alphas.shape[1], dtype=dtype)
+    def done(self, item: int, phi: np.ndarray, error: np.ndarray, next_cost: int) -> bool:
+        """Whether the item ends here, where its next step would take so many evaluations; notes why."""
+        small = self.budget.small(phi, error)
+        self.stopped[item] = TOLERANCE if small else self.budget.spent(int(self.spent[item]), next_cost)
+        return self.stopped[item] is not None
+
+    def left(self, item: int) -> int:
+        """How many evaluations the item may still have."""
+        return self.budget.max_evals - int(self.spent[item])
+
+    def path_feeds(self, pieces: Sequence[P], alphas: np.ndarray, weights: int) -> Arrays:
+        """Feeds of a program along the path, a row for each piece: its points [rows, K], its slopes each alone."""
+        items = np.array([piece.item for piece in pieces])
         feeds = {name: array[items] for name, array in self.request.inputs.items()}
         feeds |= {f"{name}.baseline": rows[items] for name, rows in self.baselines.items()}
-        feeds |= {"alpha": alphas.astype(dtype), "weight": np.tile(each, (len(items), 1, 1))}
-        return feeds | target_feeds(self.request, items)
-
-    def _take(self, panels: list[Panel], outputs: Mapping[str, np.ndarray]) -> None:
-        slopes = flat_outputs(outputs, "attribution", self._shapes)
-        for panel, given, value in zip(panels, slopes, outputs["value"], strict=True):
-            self._spent[panel.item] += len(value)
-            if panel.parent is None:
-                self.along[panel.item].append(value)
-            if panel.take(given):
-                self._place(panel)
-
-    def _place(self, panel: Panel) -> None:
-        """Pieces take the place of the panel they came from, all at once."""
-        own, parent = self.panels[panel.item], panel.parent
-        if parent is None:
-            own[:] = [panel]
-            return
-        parent.pieces.append(panel)
-        if len(parent.pieces) == parent.cut:
-            own.remove(parent)
-            own.extend(parent.pieces)
-            parent.pieces, parent.phi, parent.error, parent.size = [], *[np.zeros(0)] * 3
-
-    def _refine(self, item: int) -> list[Panel]:
-        """Pieces of the panels with the largest errors, or nothing where the item is done.
-
-        Where gradients jump, the error falls as the number of panels grows; so many halvings are made at once (8 pieces
-        at most) as the tolerance asks for then. What a panel gave before it was cut is lost: fewer cuts lose less.
-        """
-        own, left = self.panels[item], self.budget.max_evals - int(self._spent[item])
-        phi, error = self._sums(item)
-        small, more = self.budget.small(phi, error), own[0].seven is not None
-        cost = POINTS - len(SEVEN.points) if more else 2 * POINTS
-        self.stopped[item] = TOLERANCE if small else self.budget.spent(int(self._spent[item]), cost)
-        if self.stopped[item] is not None or more:
-            return [] if self.stopped[item] is not None else own
-        allowed, pieces = self.budget.allowed(phi), 2
-        while pieces < PIECES and pieces * allowed < largest(error) and 2 * pieces * POINTS <= left:
-            pieces *= 2
-        worst = max(panel.worst for panel in own)
-        ranked = sorted((panel for panel in own if panel.worst >= worst / 2), key=lambda panel: -panel.worst)
-        return [piece for panel in ranked[: left // (pieces * POINTS)] for piece in panel.split(pieces)]
-
-    def _sums(self, item: int) -> tuple[np.ndarray, np.ndarray]:
-        """Attributions and errors [P] of an item."""
-        own = self.panels[item]
-        rough = np.sqrt(np.sum([panel.error**2 for panel in own], axis=0))
-        return np.sum([panel.phi for panel in own], axis=0), rough + self.rounding * np.sum(
-            [p.size for p in own], axis=0
-        )
+        each = np.tile(np.eye(weights, dtype=self.dtype), (len(items), 1, 1))
+        return feeds | {"alpha": alphas.astype(self.dtype), "weight": each} | target_feeds(self.request, items)

@@ -22,12 +22,12 @@ from functools import partial
 
 import numpy as np
 
-from ..programs import Program
-from ..request import Arrays, Request
-from .base import Outcome, Step, capacity, filled, flat_outputs, parted, target_feeds
-from .budget import TOLERANCE, Budget, largest
+from ..request import Arrays
+from .adaptive import AdaptivePlan
+from .base import Step, capacity, flat_outputs
+from .budget import largest
 
-PIECES, ROUNDING, FALL = 16, 8, 2**1.5
+PIECES, FALL = 16, 2**1.5
 # Student's t for 97.5 %, by degrees of freedom.
 STUDENT = {1: 12.706, 2: 4.303, 3: 3.182, 4: 2.776, 5: 2.571, 7: 2.365, 10: 2.228, 20: 2.086, 60: 2.000, np.inf: 1.960}
 
@@ -98,55 +98,27 @@ class Stretch:
         return [Stretch(self.item, *ends[i], self.halves[i], quarters[2 * i : 2 * i + 2], before) for i in (0, 1)]
 
 
-class StretchPlan:
-    """Adaptive integrated gradients from `baselines` [N, 1, item...] by input, until the budget says stop.
-
-    A row of a run is one stretch of one item, so an item's answer does not depend on its company.
-    """
-
-    def __init__(self, request: Request, program: Program, baselines: Arrays, budget: Budget) -> None:
-        self.request, self._program, self.baselines, self.budget = request, program, baselines, budget
-        self.stretches: list[list[Stretch]] = [[] for _ in range(request.items)]
-        self.stopped: list[str | None] = [None] * request.items
-        self.ends = np.full((2, request.items), np.nan)
-        self.paired = program.options["points"] == "paired"
-        self.rounding = ROUNDING * float(np.finfo(np.dtype(request.explained.dtype)).eps)
-        self._spent = np.zeros(request.items, dtype=np.int64)
-        self._shapes: dict[str, tuple[int, ...]] = {}
+class StretchPlan(AdaptivePlan[Stretch]):
+    """Stretches of the path, halved where that changes what they say; an evaluation is one of the model, or one slope,
+    whichever were more."""
 
     @property
-    def program(self) -> Program:
-        """`path_secant`."""
-        return self._program
-
-    @property
-    def evaluations(self) -> np.ndarray:
-        """[N] evaluations spent on each item: of the model, or of slopes, whichever were more."""
-        return self._spent
-
-    @property
-    def ready(self) -> bool:
-        """Whether every item has been evaluated along its whole path."""
-        return all(self.stretches)
+    def paired(self) -> bool:
+        """Whether the program runs the model at both ends of every piece, whatever ends they share."""
+        return bool(self.program.options["points"] == "paired")
 
     def steps(self) -> Iterator[Step]:
         """Rounds of stretches; what a round evaluates depends on the round before."""
         first = [Stretch(item) for item in range(self.request.items)]
         yield from self._round(first, FIRST)
         for stretch in first:
-            self.stretches[stretch.item] = _begun(stretch)
+            self.pieces[stretch.item] = _begun(stretch)
         while todo := [stretch for item in range(self.request.items) for stretch in self._refine(item)]:
             yield from self._round(todo, AGAIN)
             for stretch in todo:
-                own = self.stretches[stretch.item]
+                own = self.pieces[stretch.item]
                 own[own.index(stretch) : own.index(stretch) + 1] = stretch.split(np.concatenate(stretch.slopes))
                 stretch.slopes.clear()
-
-    def outcome(self) -> Outcome:
-        """Sums over the halves of all stretches."""
-        sums = zip(*(self._sums(item) for item in range(self.request.items)), strict=True)
-        values, errors = (filled(self.request, parted(np.array(flat), self._shapes)) for flat in sums)
-        return Outcome(values, self.ends[1], self.ends[0], errors, "quadrature_error", True, tuple(self.stopped))
 
     def _round(self, stretches: list[Stretch], layout: Layout) -> Iterator[Step]:
         """One row for each stretch, as many in a run as it may hold; a layout too large for one comes in parts."""
@@ -155,47 +127,38 @@ class StretchPlan:
             rows = max(1, limit // _evaluations(list(part.pieces), self.paired))
             for first in range(0, len(stretches), rows):
                 chosen = stretches[first : first + rows]
-                yield Step(self._program, self._feeds(chosen, part), partial(self._take, chosen, part))
+                yield Step(self.program, self._feeds(chosen, part), partial(self._take, chosen, part))
 
     def _feeds(self, stretches: list[Stretch], layout: Layout) -> Arrays:
-        items, dtype = np.array([stretch.item for stretch in stretches]), np.dtype(self.request.explained.dtype)
-        feeds = {name: array[items] for name, array in self.request.inputs.items()}
-        feeds |= {f"{name}.baseline": rows[items] for name, rows in self.baselines.items()}
         alphas = np.array([[s.start + (s.stop - s.start) * at for at in layout.points] for s in stretches])
-        for name, ends in zip(("start", "stop"), zip(*layout.pieces, strict=True), strict=True):
-            feeds[name] = np.tile(np.array(ends, dtype=np.int64), (len(items), 1))
-        each = np.eye(len(layout.pieces), dtype=dtype)
-        feeds |= {"alpha": alphas.astype(dtype), "weight": np.tile(each, (len(items), 1, 1))}
-        return feeds | target_feeds(self.request, items)
+        ends = np.tile(np.array(layout.pieces, dtype=np.int64), (len(stretches), 1, 1))
+        feeds = self.path_feeds(stretches, alphas, len(layout.pieces))
+        return feeds | {"start": ends[:, :, 0], "stop": ends[:, :, 1]}
 
     def _take(self, stretches: list[Stretch], layout: Layout, outputs: Mapping[str, np.ndarray]) -> None:
-        shares = np.array([layout.points[stop] - layout.points[start] for start, stop in layout.pieces])
-        slopes, values = flat_outputs(outputs, "attribution", self._shapes), (outputs["value"], outputs["value.stop"])
+        lengths = np.array([layout.points[stop] - layout.points[start] for start, stop in layout.pieces])
+        slopes, values = flat_outputs(outputs, "attribution", self.shapes), (outputs["value"], outputs["value.stop"])
         for row, stretch in enumerate(stretches):
-            self._spent[stretch.item] += _evaluations(list(layout.pieces), self.paired)
-            stretch.slopes.append(slopes[row] * (shares * (stretch.stop - stretch.start))[:, None])
-            for end, place in enumerate((0, -1)):
-                if stretch.whole.size == 0 and layout.points[place] == end:
-                    at = next(index for index, piece in enumerate(layout.pieces) if layout.points[piece[end]] == end)
-                    self.ends[end, stretch.item] = values[end][row, at]
+            self.spent[stretch.item] += _evaluations(list(layout.pieces), self.paired)
+            stretch.slopes.append(slopes[row] * (lengths * (stretch.stop - stretch.start))[:, None])
+            for end in (0, 1) if stretch.whole.size == 0 else ():
+                at = [place for place, piece in enumerate(layout.pieces) if layout.points[piece[end]] == end]
+                self.ends[end, stretch.item] = values[end][row, at[0]] if at else self.ends[end, stretch.item]
 
     def _refine(self, item: int) -> list[Stretch]:
         """The stretches to be halved, or none where the item is done: those without which the differences would be half
         of what is allowed, and half of what they are."""
-        phi, error = self._sums(item)
-        left, cost = self.budget.max_evals - int(self._spent[item]), _evaluations(list(AGAIN.pieces), self.paired)
-        small = self.budget.small(phi, error)
-        self.stopped[item] = TOLERANCE if small else self.budget.spent(int(self._spent[item]), cost)
-        if self.stopped[item] is not None:
+        cost, (phi, error) = _evaluations(list(AGAIN.pieces), self.paired), self.sums(item)
+        if self.done(item, phi, error, cost):
             return []
-        ranked = sorted(self.stretches[item], key=lambda stretch: stretch.worst)
+        ranked = sorted(self.pieces[item], key=lambda stretch: stretch.worst)
         total = np.sqrt(np.cumsum([stretch.worst**2 for stretch in ranked]))
         kept = int((total < min(self.budget.allowed(phi), total[-1]) / 2).sum())
-        return ranked[kept:][::-1][: left // cost]
+        return ranked[kept:][::-1][: self.left(item) // cost]
 
-    def _sums(self, item: int) -> tuple[np.ndarray, np.ndarray]:
+    def sums(self, item: int) -> tuple[np.ndarray, np.ndarray]:
         """Attributions and errors [P] of an item."""
-        own = self.stretches[item]
+        own = self.pieces[item]
         halves, before = np.array([s.halves for s in own]), np.array([s.before for s in own])
         now = np.array([s.difference for s in own])
         chance = np.maximum(*(np.sqrt((look**2).sum(axis=0)) for look in (now, before)))

@@ -12,7 +12,7 @@ import pytest
 import explain
 from explain.plans import base as plans
 from explain.plans import budget, stretches
-from explain.plans.adaptive import AdaptivePlan
+from explain.plans.panels import PanelPlan
 from explain.plans.stretches import AGAIN, FIRST, Layout, StretchPlan
 from tests.explain.graphs import Nodes, attribute, made, mlp, numbers, run
 
@@ -149,7 +149,7 @@ def test_where_nothing_bends_any_more_nothing_is_halved() -> None:
 
 
 def test_smooth_networks_have_points_and_bent_ones_stretches() -> None:
-    for model, plan in ((mlp(), AdaptivePlan), (network(), StretchPlan)):
+    for model, plan in ((mlp(), PanelPlan), (network(), StretchPlan)):
         options: dict[str, Any] = {"baseline": 0.0, "target": 0, "rule": "adaptive"}
         running = explain.begin(model, {"x": X}, method="integrated_gradients", **options)
         while (step := running.chunk()) is not None:

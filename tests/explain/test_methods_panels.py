@@ -10,8 +10,8 @@ import onnx
 import pytest
 
 import explain
-from explain.plans import adaptive, budget
 from explain.plans import base as plans
+from explain.plans import budget, panels
 from tests.explain.graphs import Nodes, attribute, made, mlp, numbers, run
 
 X, BASELINE = numbers(7, 4, seed=300), numbers(7, 4, seed=301)
@@ -55,8 +55,8 @@ def reference(model: Any, x: np.ndarray = X, baseline: Any = BASELINE, n_steps: 
     return attribute(model, {"x": x}, "integrated_gradients", **options).values["x"]
 
 
-@pytest.mark.parametrize(("rule", "degree"), [(adaptive.SEVEN, 11), (adaptive.FIFTEEN, 23)])
-def test_points_and_weights_are_a_rule_of_its_degree(rule: adaptive.Rule, degree: int) -> None:
+@pytest.mark.parametrize(("rule", "degree"), [(panels.SEVEN, 11), (panels.FIFTEEN, 23)])
+def test_points_and_weights_are_a_rule_of_its_degree(rule: panels.Rule, degree: int) -> None:
     """Against the integrals of monomials; a rule of any n points would have degree n - 1."""
     for power in range(degree + 2):
         integral = (1 - (-1) ** (power + 1)) / (power + 1)
@@ -65,13 +65,13 @@ def test_points_and_weights_are_a_rule_of_its_degree(rule: adaptive.Rule, degree
 
 
 def test_the_rules_are_nested_around_that_of_gauss() -> None:
-    np.testing.assert_array_equal(adaptive.SEVEN.points, adaptive.FIFTEEN.points[1::2])
-    np.testing.assert_allclose(adaptive.SEVEN.points[1::2], np.polynomial.legendre.leggauss(3)[0], atol=1e-15)
+    np.testing.assert_array_equal(panels.SEVEN.points, panels.FIFTEEN.points[1::2])
+    np.testing.assert_allclose(panels.SEVEN.points[1::2], np.polynomial.legendre.leggauss(3)[0], atol=1e-15)
 
 
-@pytest.mark.parametrize(("rule", "count"), [(adaptive.SEVEN, 2), (adaptive.FIFTEEN, 4)])
+@pytest.mark.parametrize(("rule", "count"), [(panels.SEVEN, 2), (panels.FIFTEEN, 4)])
 def test_null_rules_vanish_on_polynomials_and_are_as_large_as_the_difference_of_both_rules(
-    rule: adaptive.Rule, count: int
+    rule: panels.Rule, count: int
 ) -> None:
     n = len(rule.points)
     for place, null in enumerate(rule.nulls):
@@ -79,7 +79,7 @@ def test_null_rules_vanish_on_polynomials_and_are_as_large_as_the_difference_of_
             assert null @ rule.points**degree == pytest.approx(0, abs=1e-14)
         assert abs(null @ rule.points ** (n - count + place)) > 1e-6
     inside = np.zeros(n)
-    inside[1::2] = np.polynomial.legendre.leggauss(3)[1] if n == 7 else adaptive.SEVEN.weights
+    inside[1::2] = np.polynomial.legendre.leggauss(3)[1] if n == 7 else panels.SEVEN.weights
     difference = rule.weights - inside
     np.testing.assert_allclose(rule.nulls @ rule.nulls.T, np.eye(count) * (difference @ difference), atol=1e-14)
 
@@ -118,11 +118,11 @@ def test_an_error_of_one_difference_alone_would_not_be_honest() -> None:
     expected, errors = reference(model, rows, 0.0), one.errors
     assert errors is not None
     program = explain.compile(model, "path_gradient")
-    dtype, difference = np.float32, adaptive.FIFTEEN.weights.copy()
-    difference[1::2] -= adaptive.SEVEN.weights
+    dtype, difference = np.float32, panels.FIFTEEN.weights.copy()
+    difference[1::2] -= panels.SEVEN.weights
     feeds = {"x": rows, "x.baseline": np.zeros((60, 1, 4), dtype), "target": np.zeros((60, 1, 1), np.int64)}
     feeds |= {"target.weight": np.ones((60, 1), dtype)}
-    feeds |= {"alpha": np.tile(((adaptive.NODES + 1) / 2).astype(dtype), (60, 1))}
+    feeds |= {"alpha": np.tile(((panels.NODES + 1) / 2).astype(dtype), (60, 1))}
     feeds |= {"weight": np.tile(difference.astype(dtype)[:, None] / 2, (60, 1, 1))}
     plain = np.abs(run(program, feeds)["x.attribution"][:, 0])
     miss = np.abs(one.values["x"] - expected)
@@ -148,7 +148,7 @@ def test_it_stops_at_max_evals(max_evals: int) -> None:
     found = found_by(jumps(), tolerance=1e-9, max_evals=max_evals)
     for figures in found.quality:
         assert figures["stopped_by"] == "max_evals"
-        assert max_evals - 2 * adaptive.POINTS < figures["evaluations"] <= max_evals
+        assert max_evals - 2 * panels.POINTS < figures["evaluations"] <= max_evals
         assert max_evals > 16 or figures["evaluations"] == 9
 
 
