@@ -237,11 +237,12 @@ def _renamed(proto: onnx.NodeProto, names: Mapping[str, str], prefix: str) -> on
     copy = onnx.NodeProto()
     copy.CopyFrom(proto)
     copy.name = prefix + proto.name if proto.name else ""  # runtimes refuse two nodes of one name
-    _rename_node(copy, names)
+    rename_node(copy, names)
     return copy
 
 
-def _rename_node(node: onnx.NodeProto, names: Mapping[str, str]) -> None:
+def rename_node(node: onnx.NodeProto, names: Mapping[str, str]) -> None:
+    """Give the values that a node reads and writes other names, in its subgraphs too, in place."""
     for field in (node.input, node.output):
         field[:] = [names.get(name, name) for name in field]
     for attribute in node.attribute:
@@ -250,7 +251,7 @@ def _rename_node(node: onnx.NodeProto, names: Mapping[str, str]) -> None:
             local.update(name for inner in body.node for name in inner.output)
             outer = {name: new for name, new in names.items() if name not in local}
             for inner in body.node:
-                _rename_node(inner, outer)
+                rename_node(inner, outer)
             for value in body.output:
                 value.name = outer.get(value.name, value.name)
 

@@ -15,6 +15,7 @@ from typing import Any
 import onnx
 from onnx import defs, inliner, shape_inference, version_converter
 
+from .branches import take_branches
 from .errors import InvalidModel, UnsupportedOperator
 from .fold import fold_integers
 from .graph import OPSET
@@ -54,6 +55,9 @@ def prepare(source: onnx.ModelProto, expand: Collection[str] = ()) -> onnx.Model
         constants_to_initializers(model.graph)
         model = shape_inference.infer_shapes(model, data_prop=True)
         if fold_integers(model.graph):
+            model = shape_inference.infer_shapes(model, data_prop=True)
+        while take_branches(model.graph):  # a branch may hold another condition
+            constants_to_initializers(model.graph)
             model = shape_inference.infer_shapes(model, data_prop=True)
         if state_ranks(model.graph):
             model = shape_inference.infer_shapes(model, data_prop=True)
