@@ -299,14 +299,6 @@ def test_gradient(subject: Case) -> None:
 
 REFUSED = [
     (case("Slice", X, integers([0]), integers([1]), Fed(np.array([1])), judge=None), "its axes are computed"),
-    (
-        case("ScatterElements", X, integers([[[0]]]), numbers(1, 1, 1), judge=None, reduction="mul"),
-        "attribute reduction='mul' is not covered",
-    ),
-    (
-        case("ScatterND", X, integers([[0]]), numbers(1, 4, 5), judge=None, reduction="max"),
-        "attribute reduction='max' is not covered",
-    ),
 ]
 
 
