@@ -103,9 +103,7 @@ def _over_norm(emit: Emitter, node: Node, grad: str) -> str:
 
 @vjp("MaxUnpool")
 def max_unpool(emit: Emitter, node: Node, grad: str) -> Gradients:
-    """Each element finds its gradient where it was put."""
-    if node.input(2):
-        raise node.refuse("its input 'output_shape' is not covered; state 'kernel_shape', 'strides' and 'pads' alone")
+    """Each element finds its gradient where it was put (by ONNX Runtime also where 'output_shape' is stated)."""
     x, indices = node.inputs[:2]
     taken = emit.gather(emit.reshape(grad, [-1]), emit.reshape(indices, [-1]), axis=0)
     return emit.reshape(taken, emit.shape(x))
