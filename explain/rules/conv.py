@@ -66,8 +66,7 @@ def _padded_to_whole(emit: Emitter, node: Node, grad: str, strides: list[int], e
     half = emit.div(cut, [2])
     begin = half if node.attr("auto_pad") == b"SAME_UPPER" else emit.sub(cut, half)
     sides = begin, emit.sub(total, begin)
-    zero, axes = np.zeros((), dtype=emit.dtype(grad)), np.arange(2, 2 + n)
-    return emit.pad(grad, emit.concat(*sides, axis=0), zero, axes)
+    return emit.pad_along(grad, emit.concat(*sides, axis=0), range(2, 2 + n), 2 + n)
 
 
 def _kernel(node: Node) -> tuple[int, ...]:

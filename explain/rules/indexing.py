@@ -18,7 +18,7 @@ def slice_(emit: Emitter, node: Node, grad: str) -> Gradients:
     starts, ends, steps = (emit.cast_to(node.input(i), "int64") if node.input(i) else "" for i in (1, 2, 4))
     known = node.constant(4)
     if not steps or (known is not None and (known == 1).all()):
-        return _padded_back(emit, x, grad, starts, axes)
+        return _padded_back(emit, x, grad, starts, axes, node.rank())
     for i, axis in enumerate(axes):
         length = emit.dim(x, axis)
         start, end, step = (emit.gather(values, [i], axis=0) for values in (starts, ends, steps))
@@ -27,14 +27,14 @@ def slice_(emit: Emitter, node: Node, grad: str) -> Gradients:
     return grad
 
 
-def _padded_back(emit: Emitter, x: str, grad: str, starts: str, axes: list[int]) -> str:
+def _padded_back(emit: Emitter, x: str, grad: str, starts: str, axes: list[int], rank: int) -> str:
     """What a slice of step 1 took away before its start and behind its end is zero: a padding of the gradient."""
-    chosen, zero = np.array(axes, dtype=np.int64), np.zeros((), dtype=emit.dtype(grad))
+    chosen = np.array(axes, dtype=np.int64)
     length, kept = emit.gather(emit.shape(x), chosen, axis=0), emit.gather(emit.shape(grad), chosen, axis=0)
     from_front = emit.where(emit.less(starts, 0), emit.add(starts, length), starts)
     before = emit.max(emit.min(from_front, length), [0])
     after = emit.sub(emit.sub(length, kept), before)
-    return emit.pad(grad, emit.concat(before, after, axis=0), zero, chosen)
+    return emit.pad_along(grad, emit.concat(before, after, axis=0), axes, rank)
 
 
 def _slice_axes(node: Node) -> list[int]:

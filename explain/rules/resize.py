@@ -91,7 +91,7 @@ def _resized_basis(emit: Emitter, node: Node, basis: str, length: str, place: in
     if _keeps_aspect(node):
         scale = _common_scale(emit, node)
         more = emit.add(emit.cast_to(emit.reciprocal(scale), "int64"), [2])
-        longer = emit.pad(basis, emit.concat([0], more, axis=0), "", [2], mode="edge")
+        longer = emit.pad_along(basis, emit.concat([0], more, axis=0), [2], 4, mode="edge")
         return emit.slice(emit.resize(longer, roi, emit.concat(one, one, scale, one, axis=0), **kept), [0], size, [2])
     wanted = emit.gather(node.inputs[3], [place], axis=0)
     return emit.resize(basis, roi, "", emit.join(1, length, wanted, 1), **kept)

@@ -86,7 +86,6 @@ def crop_to_input(emit: Emitter, full: str, windows: Windows, x: str) -> str:
     axes = list(range(2, 2 + n))
     if any(stride > 1 for stride in windows.strides) or windows.begin is None:
         missing = [0] * n + [stride - 1 for stride in windows.strides]
-        zero = np.zeros((), dtype=emit.dtype(full))
-        full = emit.pad(full, missing, zero, np.array(axes, dtype=np.int64))
+        full = emit.pad_along(full, missing, axes, 2 + n)
     begin = windows.begin_at_run_time(emit, x)
     return emit.slice(full, begin, emit.add(begin, emit.dims(x, 2)), axes)
