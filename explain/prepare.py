@@ -28,6 +28,7 @@ CONSTANTS_APART = 4  # before this version every initializer had to be an input 
 DOMAINS = ("", "ai.onnx")
 RUNTIME_OWN = {"LayerNormalization", "SimplifiedLayerNormalization"}  # ONNX Runtime writes them at any opset
 APART = "apart"
+MISREAD = {"STFT"}  # onnx's shape inference takes other defaults than the specification
 # What onnx raises at a model it cannot read; RuntimeError comes from its converter and its inliner.
 FOREIGN = (
     shape_inference.InferenceError,
@@ -50,6 +51,9 @@ def prepare(source: onnx.ModelProto, expand: Collection[str] = ()) -> onnx.Model
         raise InvalidModel("the model holds sparse initializers; store them as dense tensors")
     model, weights = without_weights(source)
     model.ir_version = max(model.ir_version, CONSTANTS_APART)
+    for node in model.graph.node:
+        if node.op_type in MISREAD and node.domain in DOMAINS:
+            _state_defaults(node, OPSET)
     try:
         if model.functions:
             model = inliner.inline_local_functions(model)

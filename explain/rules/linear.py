@@ -58,6 +58,22 @@ def _to_vector(emit: Emitter, grad: str, operand: str, rank: int, other: int) ->
     return emit.reshape(grad, emit.shape(operand))
 
 
+@vjp("Det")
+def det(emit: Emitter, node: Node, grad: str) -> Gradients:
+    """The cofactors: signed determinants of what remains without row i and column j."""
+    x, n = node.inputs[0], emit.dim(node.inputs[0], -1)
+    shape, rank = node.shape() or (None,), node.rank()
+    if shape[-1] == 1 or shape[-2] == 1:
+        return emit.reshape(grad, emit.shape(x))
+    every, shorter = emit.unsqueeze(emit.arange(n), [1]), emit.arange(emit.sub(n, [1]))
+    others = emit.add(shorter, emit.cast_to(emit.greater_or_equal(shorter, every), "int64"))  # [n, n - 1]
+    minors = emit.gather(emit.gather(x, others, axis=rank - 1), others, axis=rank - 2)  # [..., i, n - 1, j, n - 1]
+    square = emit.transpose(minors, perm=[*range(rank - 2), rank - 2, rank, rank - 1, rank + 1])
+    odd = emit.mod(emit.add(every, emit.arange(n)), [2])
+    cofactors = emit.mul(emit.det(square), emit.cast_like_value(emit.sub([1], emit.mul(odd, [2])), x))
+    return emit.mul(cofactors, emit.unsqueeze(grad, [-1, -2]))
+
+
 @vjp("Einsum")
 def einsum(emit: Emitter, node: Node, grad: str) -> Gradients:
     """The sum of products that has the adjoint in the place of an operand gives that operand's gradient.

@@ -152,6 +152,13 @@ OLD: list[tuple[str, onnx.ModelProto, Judge]] = [
         lambda x: F.layer_norm(x, (6,)),
     ),
 ]
+OLD += [
+    (
+        "stft-default",
+        model(17, [N("STFT", ["x", "s", "w"], ["y"])], ["N", 16, 1], 4, s=np.array(3), w=np.ones(6, np.float32)),
+        lambda x: torch.view_as_real(torch.fft.rfft(x[..., 0].unfold(1, 6, 3))),
+    )
+]
 GROUP_SCALE = numbers(4, low=0.5, high=2.0).astype(np.float32)
 
 

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 import torch
 
-from tests.explain.single import Case, Const, case, check, numbers, variants
+from tests.explain.single import Case, Const, case, check, gradients, numbers, variants
 
 
 def pair(a: tuple[int, ...], b: tuple[int, ...]) -> tuple[np.ndarray, np.ndarray]:
@@ -128,7 +128,16 @@ SUMS = [
     summed("ij,ij->i", (2, 1), (1, 3)),
     summed("ij,jk->k", (2, 1), (3, 4)),
 ]
-CASES = PRODUCTS + SUMS
+DETERMINANTS = [
+    case("Det", numbers(*shape), judge=torch.linalg.det, label=str(shape), also=((numbers(*also),),))
+    for shape, also in [((3, 3), (2, 2)), ((2, 4, 4), (3, 2, 2)), ((2, 3, 2, 2), (1, 2, 5, 5))]
+]
+DETERMINANTS += [case("Det", numbers(2, 1, 1), judge=torch.linalg.det, label="of-one")]
+CASES = PRODUCTS + SUMS + DETERMINANTS
+
+
+def test_a_matrix_without_inverse_has_cofactors() -> None:
+    assert gradients(case("Det", np.array([[1.0, 2.0], [2.0, 4.0]]), judge=None))["x0"].tolist() == [[4, -2], [-2, 1]]
 
 
 @pytest.mark.parametrize("subject", CASES, ids=str)

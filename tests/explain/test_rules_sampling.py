@@ -11,7 +11,7 @@ import pytest
 import torch
 
 import explain
-from tests.explain.single import Case, Const, Fed, case, check, gradients, numbers, spelled
+from tests.explain.single import Case, Const, case, check, gradients, numbers, spelled
 
 F = torch.nn.functional
 PADDINGS = ("zeros", "border", "reflection")
@@ -57,7 +57,6 @@ CASES += [
 CASES += [
     *(sample(mode, "zeros", 0, PLANE, grid(2, 3, 4), 20) for mode in ("linear", "cubic", "nearest")),
     sample("linear", "border", 0, PLANE, Const(grid(2, 3, 4)), 20),
-    sample("linear", "border", 1, PLANE, Fed(grid(2, 3, 4).astype(np.float32)), 20),
 ]
 CASES += [sample("bilinear", "reflection", 1, numbers(1, 2, 1, 3), grid(1, 2, 3))]
 
