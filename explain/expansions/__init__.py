@@ -4,7 +4,19 @@ Runtimes fuse what they save (com.microsoft), and newer opsets give old names mo
 are then made of the same nodes. `expand(model)` is the door; a function that refuses leaves its node as it is.
 """
 
-from . import attention, fused, later, left_over, sequences
-from .registry import EXPANSIONS, LATER, MICROSOFT, expand
+from . import attention, fused, later, left_over, sequences, tabular
+from .registry import EXPANSIONS, LATER, MICROSOFT, ML, expand
 
-__all__ = ["EXPANSIONS", "LATER", "MICROSOFT", "attention", "expand", "fused", "later", "left_over", "sequences"]
+__all__ = [
+    "EXPANSIONS",
+    "LATER",
+    "MICROSOFT",
+    "ML",
+    "attention",
+    "expand",
+    "fused",
+    "later",
+    "left_over",
+    "sequences",
+    "tabular",
+]

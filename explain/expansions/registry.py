@@ -12,12 +12,13 @@ from onnx import helper, shape_inference
 
 from ..emit import Emitter
 from ..errors import RegistrationError, UnsupportedOperator
-from ..graph import Graph, Node
+from ..graph import OPSET, Graph, Node
 
 Results = str | Sequence[str | None]
 Expansion = Callable[[Emitter, Node], Results]
 
 MICROSOFT = "com.microsoft"
+ML = "ai.onnx.ml"
 LATER = "ai.onnx.later"  # where prepare.py puts nodes of which opset 18 knows the name, but not the meaning
 EXPANSIONS: dict[tuple[str, str], Expansion] = {}
 
@@ -51,6 +52,8 @@ def expand(model: onnx.ModelProto) -> onnx.ModelProto:
             break
         found = [(node.domain, node.op) for node, _ in refused]
     imports = [entry for entry in model.opset_import if entry.domain != LATER]
+    if all(entry.domain not in ("", "ai.onnx") for entry in imports):
+        imports.append(helper.make_opsetid("", OPSET))
     del model.opset_import[:]
     model.opset_import.extend(imports)
     return model

@@ -113,7 +113,6 @@ LEFT_OUT: dict[str, str] = {
     "test_roialign_mode_max:*": "maxima over weighted elements are refused",
     "test_tensorscatter*": "newer than opset 18, without a function body",
     "test_unique_bfloat16_sorted_without_axis:Y": "off its ties it has another number of values than it declares",
-    "test_ai_onnx_ml_array_feature_extractor:*": "no rule",
     "test_ai_onnx_ml_tree_ensemble_*": "trees are steps: methods on coalitions explain them",
 }
 
