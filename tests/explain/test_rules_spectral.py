@@ -5,11 +5,25 @@ from __future__ import annotations
 from typing import Any
 
 import numpy as np
+import onnx
 import pytest
 import torch
+from onnx import TensorProto, helper, numpy_helper
+from onnx.reference import ReferenceEvaluator
 
 import explain
-from tests.explain.single import Case, Const, Fed, case, check, declare_ranks, numbers, spelled
+from tests.explain.single import (
+    Case,
+    Const,
+    Fed,
+    assert_close,
+    case,
+    check,
+    declare_ranks,
+    gradients,
+    numbers,
+    spelled,
+)
 
 
 def as_complex(x: torch.Tensor) -> torch.Tensor:
@@ -131,3 +145,52 @@ def test_refusals_name_operator_and_node(subject: Case, reason: str) -> None:
     with pytest.raises(explain.UnsupportedOperator, match=reason) as caught:
         explain.compile(model, "vjp")
     assert (caught.value.op, caught.value.node) == ("DFT", "under_test")
+
+
+def mel_spectrogram() -> onnx.ModelProto:
+    """Sound to the logarithm of energies in mel bands, its window and its bands made by operators of their own."""
+    make = helper.make_node
+    nodes = [
+        make("HannWindow", ["size"], ["window"], periodic=1),
+        make("STFT", ["x", "step", "window"], ["spectrum"]),
+        make("ReduceSumSquare", ["spectrum", "last"], ["power"], keepdims=0),
+        make("MelWeightMatrix", ["bands", "size", "rate", "low", "high"], ["bank"]),
+        make("MatMul", ["power", "bank"], ["energy"]),
+        make("Add", ["energy", "floor"], ["positive"]),
+        make("Log", ["positive"], ["y"]),
+    ]
+    whole = {"size": 16, "step": 4, "bands": 5, "rate": 8000, "last": [-1]}
+    parts = {"low": 0.0, "high": 4000.0, "floor": 1e-3}
+    constants = [numpy_helper.from_array(np.array(value), name) for name, value in whole.items()]
+    constants += [numpy_helper.from_array(np.array(value, np.float32), name) for name, value in parts.items()]
+    x = helper.make_tensor_value_info("x", TensorProto.FLOAT, ["N", "T", 1])
+    y = helper.make_tensor_value_info("y", TensorProto.FLOAT, ["N", None, 5])
+    graph = helper.make_graph(nodes, "sound", [x], [y], constants)
+    return helper.make_model(graph, opset_imports=[helper.make_opsetid("", 18)], ir_version=9)
+
+
+def test_gradients_of_a_mel_spectrogram() -> None:
+    model = mel_spectrogram()
+    bank = bands()
+    for shape in [(2, 40, 1), (1, 64, 1)]:
+        leaf = torch.tensor(numbers(*shape), requires_grad=True)
+        frames = leaf[..., 0].unfold(1, 16, 4) * torch.hann_window(16, dtype=torch.float64)
+        power = torch.fft.rfft(frames).abs().square()
+        torch.log(power @ bank + 1e-3).sum().backward()
+        found = gradients(model, {"x": leaf.detach().numpy().astype(np.float32)})
+        assert_close(found["x"], leaf.grad.numpy(), 1e-3, "gradient")
+
+
+def bands() -> torch.Tensor:
+    """The matrix as ONNX's reference implementation makes it."""
+    names = ["bands", "size", "rate", "low", "high"]
+    values = [np.array(5), np.array(16), np.array(8000), np.float32(0), np.float32(4000)]
+    kinds = [TensorProto.INT64] * 3 + [TensorProto.FLOAT] * 2
+    inputs = [helper.make_tensor_value_info(name, kind, []) for name, kind in zip(names, kinds, strict=True)]
+    output = helper.make_tensor_value_info("m", TensorProto.FLOAT, None)
+    node = helper.make_node("MelWeightMatrix", names, ["m"])
+    proto = helper.make_model(
+        helper.make_graph([node], "bank", inputs, [output]), opset_imports=[helper.make_opsetid("", 18)]
+    )
+    made = ReferenceEvaluator(proto).run(None, dict(zip(names, values, strict=True)))[0]
+    return torch.as_tensor(np.asarray(made)).double()
