@@ -71,3 +71,48 @@ def _sums(emit: Emitter, node: Node, windows: Windows, x: str, padding: float) -
     reach = emit.add(emit.dims(x, 2), np.array(begin) - 1)  # no window begins beyond the input and the padding before
     count = emit.add(emit.div(reach, np.array(windows.strides)), [1])
     return emit.slice(sums, [0] * n, count, axes)
+
+
+@expansion("DeformConv", domain=LATER)
+def deform_conv(emit: Emitter, node: Node) -> str:
+    """A convolution that reads its input beside the places of its kernel: GridSample there, then a product.
+
+    The offsets are [N, offset groups * places * 2 (row, column), rows, columns]; each group moves its own channels.
+    """
+    x, w, offset, b, mask = (node.input(i) for i in range(5))
+    kernel = [int(size) for size in node.attr("kernel_shape") or (node.shape(1) or ())[2:] if size is not None]
+    if node.rank() != 4 or len(kernel) != 2:
+        raise node.refuse("only pictures (2 spatial axes) and kernels of known size are covered")
+    count, groups, group = math.prod(kernel), int(node.attr("offset_group", 1)), int(node.attr("group", 1))
+    items, sizes = emit.dim(x, 0), emit.dims(offset, 2)
+    split = emit.join(items, groups, emit.div(emit.dim(x, 1), [groups]))
+    pictures = emit.reshape(x, emit.join(-1, emit.div(emit.dim(x, 1), [groups]), emit.dims(x, 2)))
+    read = emit.grid_sample(pictures, _moved(emit, node, kernel, groups), mode="bilinear", padding_mode="zeros")
+    read = emit.reshape(read, emit.join(split, count, -1))
+    if mask:
+        read = emit.mul(read, emit.reshape(mask, emit.join(items, groups, 1, count, -1)))
+    columns = emit.reshape(read, emit.join(items, group, -1, emit.reduce_prod(sizes, keepdims=1)))
+    weights = emit.reshape(w, emit.join(group, emit.div(emit.dim(w, 0), [group]), -1))
+    y = emit.reshape(emit.matmul(weights, columns), emit.join(items, -1, sizes))
+    return emit.add(y, emit.reshape(b, [-1, 1, 1])) if b else y
+
+
+def _moved(emit: Emitter, node: Node, kernel: list[int], groups: int) -> str:
+    """The grid [N * groups, places * rows, columns, 2] of where each place of the kernel reads, between -1 and 1."""
+    x, offset = node.inputs[0], node.inputs[2]
+    count, sizes = math.prod(kernel), emit.dims(offset, 2)
+    apart = emit.reshape(offset, emit.join(emit.dim(offset, 0), groups, count, 2, sizes))
+    steps = np.indices(kernel).reshape(2, count, 1, 1)
+    along = []
+    for axis in (1, 0):
+        stride, dilation = ((node.attr(name) or (1, 1))[axis] for name in ("strides", "dilations"))
+        pad = (node.attr("pads") or (0, 0))[axis]
+        starts = emit.sub(emit.mul(emit.arange(emit.dim(offset, 2 + axis)), [stride]), [pad])
+        upright = emit.unsqueeze(starts, [1]) if axis == 0 else starts
+        at = emit.cast_like_value(emit.add(upright, steps[axis] * dilation), offset)
+        place = emit.add(emit.gather(apart, np.array(axis), axis=3), at)
+        size = emit.cast_like_value(emit.dim(x, 2 + axis), offset)
+        scaled = emit.sub(emit.div(emit.add(emit.mul(place, 2.0), 1.0), size), 1.0)
+        along.append(emit.unsqueeze(scaled, [5]))
+    rows = emit.mul(emit.dim(offset, 2), [count])
+    return emit.reshape(emit.concat(*along, axis=5), emit.join(-1, rows, emit.dim(offset, 3), 2))

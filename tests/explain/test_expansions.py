@@ -206,3 +206,58 @@ def test_an_expansion_is_registered_once() -> None:
     with pytest.raises(explain.RegistrationError, match="expansion of 'Gelu' is registered twice"):
         expansion("Gelu")(lambda emit, node: emit.neg(node.inputs[0]))
     assert before == EXPANSIONS
+
+
+def between(x: torch.Tensor, row: torch.Tensor, column: torch.Tensor) -> torch.Tensor:
+    """[C, H, W] read between four elements; outside is 0."""
+    total = torch.zeros(x.shape[0], dtype=x.dtype)
+    i, j = int(torch.floor(row)), int(torch.floor(column))
+    for a, b in ((i, j), (i, j + 1), (i + 1, j), (i + 1, j + 1)):
+        if 0 <= a < x.shape[1] and 0 <= b < x.shape[2]:
+            total = total + (1 - (row - a).abs()) * (1 - (column - b).abs()) * x[:, a, b]
+    return total
+
+
+def deformed(
+    x: torch.Tensor, w: torch.Tensor, offset: torch.Tensor, b: torch.Tensor, mask: torch.Tensor
+) -> torch.Tensor:
+    """Place by place: 2 groups, 2 offset groups, strides (2, 1), dilations (1, 2), pads (1, 0)."""
+    high, wide = w.shape[2:]
+    apart = offset.reshape(len(x), 2, high * wide, 2, *offset.shape[2:])
+    counted = mask.reshape(len(x), 2, high * wide, *offset.shape[2:])
+    y = []
+    for n, r, c in np.ndindex(len(x), *offset.shape[2:]):
+        read = []
+        for g in (0, 1):
+            places = []
+            for k, (i, j) in enumerate(np.ndindex(high, wide)):
+                at = apart[n, g, k, 0, r, c] + 2 * r - 1 + i, apart[n, g, k, 1, r, c] + c + 2 * j
+                places.append(between(x[n, 2 * g : 2 * g + 2], *at) * counted[n, g, k, r, c])
+            read.append(torch.stack(places, -1).reshape(2, high, wide))
+        half = len(w) // 2
+        y.append(torch.cat([(w[half * g : half * (g + 1)] * read[g]).sum((1, 2, 3)) for g in (0, 1)]) + b)
+    return torch.stack(y).reshape(len(x), *offset.shape[2:], len(w)).permute(0, 3, 1, 2)
+
+
+def test_a_convolution_that_is_deformed() -> None:
+    w, b = numbers(6, 2, 3, 2, seed=1).astype(np.float32), numbers(6, seed=2).astype(np.float32)
+    names = ["x", "w", "offset", "b", "mask"]
+    given = {"offset_group": 2, "group": 2, "pads": [1, 0, 2, 1], "strides": [2, 1], "dilations": [1, 2]}
+    shapes = {"x": ["N", 4, "H", "W"], "offset": ["N", 24, "h", "w"], "mask": ["N", 12, "h", "w"]}
+    inputs = [helper.make_tensor_value_info(name, TensorProto.FLOAT, shape) for name, shape in shapes.items()]
+    y = helper.make_tensor_value_info("y", TensorProto.FLOAT, ["N", 6, None, None])
+    constants = [numpy_helper.from_array(value, name) for name, value in (("w", w), ("b", b))]
+    graph = helper.make_graph([N("DeformConv", names, ["y"], **given)], "deformed", inputs, [y], constants)
+    proto = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 19)], ir_version=9)
+    handle = explain.Model(proto)
+    for n, high, wide in [(2, 6, 5), (1, 4, 7)]:
+        size = (high + 3 - 3) // 2 + 1, wide + 1 - 3 + 1
+        feeds = {"x": numbers(n, 4, high, wide), "offset": numbers(n, 24, *size), "mask": numbers(n, 12, *size, seed=3)}
+        leaves = {name: torch.tensor(value, requires_grad=True) for name, value in feeds.items()}
+        value = deformed(leaves["x"], torch.tensor(w).double(), leaves["offset"], torch.tensor(b), leaves["mask"])
+        value.sum().backward()
+        single = {name: array.astype(np.float32) for name, array in feeds.items()}
+        assert_close(session(proto).run(None, single)[0], value.detach().numpy(), 1e-4, "kernel")
+        found = gradients(handle, single)
+        for name, leaf in leaves.items():
+            assert_close(found[name], leaf.grad.numpy(), 2e-4, f"gradient of {name}")

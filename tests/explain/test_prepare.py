@@ -274,17 +274,20 @@ REFUSED = [
         r"Cast \(node 'narrow', opset 21\): attribute 'saturate' does not exist at opset 18",
     ),
     (
-        "DeformConv",
+        "TensorScatter",
+        model(24, [N("TensorScatter", ["x", "x"], ["y"], name="cache")], IMAGES, 4),
+        explain.UnsupportedOperator,
+        r"TensorScatter \(node 'cache', opset 24\): the operator is newer than opset 18 and has no ONNX function body",
+    ),
+    (
+        "DFT",
         model(
-            19,
-            [N("DeformConv", ["x", "w", "o"], ["y"], name="bend")],
+            20,
+            [N("Shape", ["x"], ["s"]), N("Size", ["s"], ["a"]), N("DFT", ["x", "", "a"], ["y"], name="turn")],
             IMAGES,
-            4,
-            w=np.ones((2, 2, 1, 1), np.float32),
-            o=np.zeros((1, 2, 5, 4), np.float32),
         ),
         explain.UnsupportedOperator,
-        r"DeformConv \(node 'bend', opset 19\): the operator is newer than opset 18 and has no ONNX function body",
+        r"DFT \(node 'turn', opset 18\): its axis is computed at run time",
     ),
 ]
 
