@@ -10,5 +10,6 @@ from .registry import EXPANSIONS, MICROSOFT, ML
 @vjp(*(operator for domain, operator in EXPANSIONS if domain == MICROSOFT), domain=MICROSOFT)
 @vjp(*(operator for domain, operator in EXPANSIONS if domain == ML), domain=ML)
 def left_over(emit: Emitter, node: Node, grad: str) -> Gradients:  # noqa: ARG001 - no gradient passes
+    """Written out in operators that have a rule before anything is differentiated; a node that refuses says why."""
     EXPANSIONS[node.domain, node.op](emit, node)
     raise node.refuse("what it is made of could not be told; export the model with shape information")
