@@ -104,6 +104,14 @@ class Emitter:
         self._dtypes[name] = dtype
         return name
 
+    def follow(self, node: onnx.NodeProto) -> None:
+        """Put a node here as it is; results of unknown dtype have that of an emitted one."""
+        self.nodes.append(node)
+        attributes = {item.name: helper.get_attribute_value(item) for item in node.attribute}
+        for name in node.output:
+            if name and name not in self._dtypes:
+                self._dtypes[name] = self._result_dtype(node.op_type, list(node.input), attributes)
+
     def place(self, graph: Graph, state_shapes: bool = False) -> None:
         """Put the nodes of a (bound) model graph here as they are.
 
@@ -188,6 +196,20 @@ class Emitter:
         """Zeros of a run-time shape in the dtype of another value."""
         value = numpy_helper.from_array(np.zeros(1, dtype=self.dtype(like)))
         return self.constant_of_shape(shape, value=value)
+
+    def pad_along(
+        self, value: str, pads: str | Sequence[int], axes: Sequence[int], rank: int, fill: float = 0.0, **given: Any
+    ) -> str:
+        """Pad some axes (before each, then behind each), with the pads of all axes stated.
+
+        ONNX Runtime 1.31 moves a Transpose past a Pad as if there were no input `axes`, and reads pads of all axes.
+        """
+        place = {axis: i for i, axis in enumerate(axes)}
+        none = 2 * len(place)
+        sides = [i + place[axis] if axis in place else none for i in (0, len(place)) for axis in range(rank)]
+        every = [*pads, 0] if not isinstance(pads, str) else self.concat(pads, [0], axis=0)
+        whole = self.gather(every, sides, axis=0) if isinstance(every, str) else self.constant(np.array(every)[sides])
+        return self.pad(value, whole, np.array(fill, dtype=self.dtype(value)), **given)
 
     def zeros_like(self, value: str) -> str:
         """Zeros of the shape and dtype of a value."""

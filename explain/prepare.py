@@ -17,6 +17,8 @@ from onnx import defs, inliner, shape_inference, version_converter
 
 from .branches import take_branches
 from .errors import InvalidModel, UnsupportedOperator
+from .expansions import EXPANSIONS, LATER
+from .expansions import expand as expand_foreign
 from .fold import fold_integers
 from .graph import OPSET
 from .ranks import state_ranks
@@ -25,6 +27,9 @@ from .weights import constants_to_initializers, without_weights
 IR_VERSION = 10
 CONSTANTS_APART = 4  # before this version every initializer had to be an input too
 DOMAINS = ("", "ai.onnx")
+RUNTIME_OWN = {"LayerNormalization", "SimplifiedLayerNormalization"}  # ONNX Runtime writes them at any opset
+APART = "apart"
+MISREAD = {"STFT"}  # onnx's shape inference takes other defaults than the specification
 # What onnx raises at a model it cannot read; RuntimeError comes from its converter and its inliner.
 FOREIGN = (
     shape_inference.InferenceError,
@@ -47,10 +52,13 @@ def prepare(source: onnx.ModelProto, expand: Collection[str] = ()) -> onnx.Model
         raise InvalidModel("the model holds sparse initializers; store them as dense tensors")
     model, weights = without_weights(source)
     model.ir_version = max(model.ir_version, CONSTANTS_APART)
+    for node in model.graph.node:
+        if node.op_type in MISREAD and node.domain in DOMAINS:
+            _state_defaults(node, OPSET)
     try:
         if model.functions:
             model = inliner.inline_local_functions(model)
-        model = _at_opset(model)
+        model = expand_foreign(_at_opset(model))
         model = _expanded(model, expand)
         constants_to_initializers(model.graph)
         model = shape_inference.infer_shapes(model, data_prop=True)
@@ -75,11 +83,12 @@ def opset_of(model: onnx.ModelProto) -> int:
 
 def _at_opset(model: onnx.ModelProto) -> onnx.ModelProto:
     opset = opset_of(model)
+    _set_apart(model, opset)
     if opset == 0 and any(node.domain in DOMAINS for node in model.graph.node):
         raise InvalidModel("the model imports no version of the default operator set (opset_import is missing)")
     if 0 < opset < OPSET:
         # The converter refuses other domains in some releases; it only needs to see the default one's nodes.
-        return version_converter.convert_version(model, OPSET)
+        return _put_back(version_converter.convert_version(model, OPSET))
     if opset > OPSET:
         for _ in range(4):  # a function body may call another new function
             newer = {node.op_type for node in model.graph.node if node.domain in DOMAINS and _is_new(node, opset)}
@@ -91,7 +100,38 @@ def _at_opset(model: onnx.ModelProto) -> onnx.ModelProto:
         if entry.domain in DOMAINS:
             entry.version = OPSET
     model.ir_version = min(model.ir_version or IR_VERSION, IR_VERSION)
+    return _put_back(model)
+
+
+def _set_apart(model: onnx.ModelProto, opset: int) -> None:
+    """Take out of the default domain what its opset cannot judge: ONNX Runtime's own operators, newer meanings."""
+    for node in model.graph.node:
+        if node.domain not in DOMAINS:
+            continue
+        if (LATER, node.op_type) in EXPANSIONS and opset > OPSET and _since(node.op_type, opset) > OPSET:
+            node.domain = LATER
+        elif node.op_type in RUNTIME_OWN and _since(node.op_type, opset) == 0:
+            node.domain = APART
+    missing = {node.domain for node in model.graph.node} - {entry.domain for entry in model.opset_import} - set(DOMAINS)
+    model.opset_import.extend(onnx.helper.make_opsetid(domain, 1) for domain in sorted(missing))
+
+
+def _put_back(model: onnx.ModelProto) -> onnx.ModelProto:
+    for node in model.graph.node:
+        if node.domain == APART:
+            node.domain = ""
+    kept = [entry for entry in model.opset_import if entry.domain != APART]
+    del model.opset_import[:]
+    model.opset_import.extend(kept)
     return model
+
+
+def _since(op: str, opset: int) -> int:
+    """The opset that gave an operator its meaning at `opset`, 0 where there was none."""
+    try:
+        return int(defs.get_schema(op, opset).since_version)
+    except defs.SchemaError:
+        return 0
 
 
 def _is_new(node: onnx.NodeProto, opset: int) -> bool:

@@ -17,8 +17,18 @@ BROADCAST = frozenset(
 )
 AS_FIRST = frozenset(
     {"Abs", "AveragePool", "BatchNormalization", "Cast", "CastLike", "Clip", "Concat", "Conv", "ConvTranspose", "Cos"}
-    | {"CumSum", "DepthToSpace", "Dropout", "Elu", "Erf", "Exp", "GatherElements", "Gelu", "GlobalAveragePool"}
-    | {"GlobalMaxPool", "HardSigmoid", "HardSwish", "Identity", "InstanceNormalization", "IsInf", "IsNaN", "LRN"}
+    | {"CumSum", "DFT", "DepthToSpace", "Dropout", "Elu", "Erf", "Exp", "GatherElements", "Gelu", "GlobalAveragePool"}
+    | {
+        "GlobalMaxPool",
+        "GridSample",
+        "HardSigmoid",
+        "HardSwish",
+        "Identity",
+        "InstanceNormalization",
+        "IsInf",
+        "IsNaN",
+        "LRN",
+    }
     | {"LayerNormalization", "LeakyRelu", "Log", "LogSoftmax", "MaxPool", "Mish", "Neg", "Not", "Pad", "Reciprocal"}
     | {"Relu", "Resize", "ReverseSequence", "Round", "ScatterElements", "ScatterND", "Selu", "Sigmoid", "Sign", "Sin"}
     | {"Slice", "Softmax", "Softplus", "SpaceToDepth", "Split", "Sqrt", "Tanh", "Tile", "TopK", "Transpose", "Trilu"}
@@ -90,8 +100,10 @@ def _rank(node: onnx.NodeProto, known: Known) -> int | None:
     match node.op_type:
         case "Reshape" | "ConstantOfShape":
             return known.lengths.get(node.input[-1])
-        case "Gemm" | "Flatten":
+        case "Gemm" | "Flatten" | "MelWeightMatrix":
             return 2
+        case "STFT":
+            return 4
         case "Squeeze" | "Unsqueeze" | "ArgMax" | "ArgMin":
             return _by_axes(node, own[0], known)
         case reduction if reduction.startswith("Reduce"):

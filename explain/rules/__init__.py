@@ -5,7 +5,21 @@ kinks follow PyTorch: Relu'(0) = 0, a clamp passes the gradient at its bounds, m
 reductions and give it to the first in pooling.
 """
 
-from . import activations, conv, elementwise, indexing, linear, normalize, pool, reduce, resize, shape, stop
+from . import (
+    activations,
+    conv,
+    elementwise,
+    indexing,
+    linear,
+    normalize,
+    pool,
+    reduce,
+    resize,
+    sampling,
+    shape,
+    spectral,
+    stop,
+)
 
 __all__ = [
     "activations",
@@ -17,6 +31,8 @@ __all__ = [
     "pool",
     "reduce",
     "resize",
+    "sampling",
     "shape",
+    "spectral",
     "stop",
 ]

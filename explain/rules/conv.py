@@ -81,8 +81,21 @@ def _padded_to_whole(emit: Emitter, node: Node, grad: str, strides: list[int], e
     half = emit.div(cut, [2])
     begin = half if node.attr("auto_pad") == b"SAME_UPPER" else emit.sub(cut, half)
     sides = begin, emit.sub(total, begin)
-    zero, axes = np.zeros((), dtype=emit.dtype(grad)), np.arange(2, 2 + n)
-    return emit.pad(grad, emit.concat(*sides, axis=0), zero, axes)
+    return emit.pad_along(grad, emit.concat(*sides, axis=0), range(2, 2 + n), 2 + n)
+
+
+@vjp("Col2Im")
+def col2im(emit: Emitter, node: Node, grad: str) -> Gradients:
+    """Blocks that were added up are taken out again: a convolution with one unit kernel for each place of a block."""
+    block = node.constant(2)
+    if block is None:
+        raise node.refuse("its block_shape is computed at run time; only a constant block_shape is covered")
+    count, n = int(block.prod()), len(block)
+    kernel = np.eye(count, dtype=emit.dtype(grad)).reshape(count, 1, *block)
+    given = {name: node.attr(name, default) for name, default in (("dilations", [1] * n), ("strides", [1] * n))}
+    single = emit.reshape(grad, emit.join(-1, 1, emit.dims(grad, 2)))
+    taken = emit.conv(single, kernel, pads=node.attr("pads", [0] * 2 * n), **given)
+    return emit.reshape(taken, emit.shape(node.inputs[0]))
 
 
 def _kernel(node: Node) -> tuple[int, ...]:

@@ -1,10 +1,13 @@
 """Slices, gathers, scatters, sorting."""
 
+from collections.abc import Callable
+
 import numpy as np
 
 from ..emit import Emitter
 from ..graph import Node
 from ..registry import Gradients, vjp
+from .elementwise import only_where
 from .scatter import scatter_along
 
 
@@ -15,7 +18,7 @@ def slice_(emit: Emitter, node: Node, grad: str) -> Gradients:
     starts, ends, steps = (emit.cast_to(node.input(i), "int64") if node.input(i) else "" for i in (1, 2, 4))
     known = node.constant(4)
     if not steps or (known is not None and (known == 1).all()):
-        return _padded_back(emit, x, grad, starts, axes)
+        return _padded_back(emit, x, grad, starts, axes, node.rank())
     for i, axis in enumerate(axes):
         length = emit.dim(x, axis)
         start, end, step = (emit.gather(values, [i], axis=0) for values in (starts, ends, steps))
@@ -24,14 +27,14 @@ def slice_(emit: Emitter, node: Node, grad: str) -> Gradients:
     return grad
 
 
-def _padded_back(emit: Emitter, x: str, grad: str, starts: str, axes: list[int]) -> str:
+def _padded_back(emit: Emitter, x: str, grad: str, starts: str, axes: list[int], rank: int) -> str:
     """What a slice of step 1 took away before its start and behind its end is zero: a padding of the gradient."""
-    chosen, zero = np.array(axes, dtype=np.int64), np.zeros((), dtype=emit.dtype(grad))
+    chosen = np.array(axes, dtype=np.int64)
     length, kept = emit.gather(emit.shape(x), chosen, axis=0), emit.gather(emit.shape(grad), chosen, axis=0)
     from_front = emit.where(emit.less(starts, 0), emit.add(starts, length), starts)
     before = emit.max(emit.min(from_front, length), [0])
     after = emit.sub(emit.sub(length, kept), before)
-    return emit.pad(grad, emit.concat(before, after, axis=0), zero, chosen)
+    return emit.pad_along(grad, emit.concat(before, after, axis=0), axes, rank)
 
 
 def _slice_axes(node: Node) -> list[int]:
@@ -84,33 +87,84 @@ def _batch_positions(emit: Emitter, indices: str, batch: int, rank: int) -> list
     return [emit.expand(p, column) for p in upright]
 
 
+Gatherer = Callable[[str], str]
+Scatterer = Callable[[str, str, str], str]
+
+
 @vjp("ScatterElements")
 def scatter_elements(emit: Emitter, node: Node, grad: str) -> Gradients:
-    """Without reduction the overwritten elements get none; with "add" everything passes."""
-    _, indices, updates = node.inputs
-    axis = int(node.attr("axis", 0))
-    gathered = emit.gather_elements(grad, indices, axis=axis)
-    if _scatter_adds(node):
-        return grad, None, gathered
-    kept = emit.scatter_elements(grad, indices, emit.zeros_like(updates), axis=axis)
-    return kept, None, gathered
+    indices, axis = node.inputs[1], int(node.attr("axis", 0))
+
+    def gather(x: str) -> str:
+        return emit.gather_elements(x, indices, axis=axis)
+
+    def scatter(x: str, updates: str, reduction: str) -> str:
+        return emit.scatter_elements(x, indices, updates, axis=axis, reduction=reduction)
+
+    return _scattered(emit, node, grad, gather, scatter)
 
 
 @vjp("ScatterND")
 def scatter_nd(emit: Emitter, node: Node, grad: str) -> Gradients:
     """As ScatterElements, for whole slices."""
-    _, indices, updates = node.inputs
-    gathered = emit.gather_nd(grad, indices)
-    if _scatter_adds(node):
-        return grad, None, gathered
-    return emit.scatter_nd(grad, indices, emit.zeros_like(updates)), None, gathered
+    indices = node.inputs[1]
+
+    def gather(x: str) -> str:
+        return emit.gather_nd(x, indices)
+
+    def scatter(x: str, updates: str, reduction: str) -> str:
+        return emit.scatter_nd(x, indices, updates, reduction=reduction)
+
+    return _scattered(emit, node, grad, gather, scatter)
 
 
-def _scatter_adds(node: Node) -> bool:
-    reduction = node.attr("reduction", b"none").decode()
-    if reduction not in ("none", "add"):
-        raise node.refuse(f"attribute reduction={reduction!r} is not covered; 'none' and 'add' are")
-    return bool(reduction == "add")
+def _scattered(emit: Emitter, node: Node, grad: str, gather: Gatherer, scatter: Scatterer) -> Gradients:
+    """Without reduction the overwritten elements get none; with "add" everything passes."""
+    updates = node.inputs[2]
+    match node.attr("reduction", b"none"):
+        case b"add":
+            return grad, None, gather(grad)
+        case b"mul":
+            return _multiplied(emit, node, grad, gather, scatter)
+        case b"max" | b"min":
+            return _outdone(emit, node, grad, gather, scatter)
+    return scatter(grad, emit.zeros_like(updates), "none"), None, gather(grad)
+
+
+def _multiplied(emit: Emitter, node: Node, grad: str, gather: Gatherer, scatter: Scatterer) -> Gradients:
+    """The product of the other factors of a place: all of them over one's own, where zeros are counted apart."""
+    data, _, updates = node.inputs
+    one = np.ones((), dtype=emit.dtype(data))
+    factors = [emit.where(emit.equal(x, 0.0), one, x) for x in (data, updates)]
+    zero = [emit.cast_like_value(emit.equal(x, 0.0), x) for x in (data, updates)]
+    zeros, whole = scatter(zero[0], zero[1], "add"), emit.mul(grad, scatter(factors[0], factors[1], "mul"))
+    there = [(whole, zeros), (gather(whole), gather(zeros))]
+    own, update = (
+        only_where(emit, emit.equal(count, is_zero), emit.div(rest, factor))
+        for factor, is_zero, (rest, count) in zip(factors, zero, there, strict=True)
+    )
+    return own, None, update
+
+
+def _outdone(emit: Emitter, node: Node, grad: str, gather: Gatherer, scatter: Scatterer) -> Gradients:
+    """What attains the extreme of its place shares the gradient equally: the element itself and its updates."""
+    data, _, updates = node.inputs
+    y = node.outputs[0]
+    own, update = (emit.cast_like_value(emit.equal(x, at), x) for x, at in ((data, y), (updates, gather(y))))
+    share = emit.div(grad, emit.max(scatter(own, update, "add"), np.ones((), dtype=emit.dtype(data))))
+    return emit.mul(own, share), None, emit.mul(update, gather(share))
+
+
+@vjp("Compress")
+def compress(emit: Emitter, node: Node, grad: str) -> Gradients:
+    """What was kept goes back to where it stood: along an axis, or among all elements in their order."""
+    x, condition = node.inputs
+    axis, kept = node.attr("axis"), emit.squeeze(emit.non_zero(condition), [0])
+    if axis is not None:
+        along = int(axis) % node.rank()
+        return scatter_along(emit, grad, kept, along, emit.dim(x, along), node.rank())
+    flat = scatter_along(emit, grad, kept, 0, emit.reshape(emit.size(x), [1]), 1)
+    return emit.reshape(flat, emit.shape(x))
 
 
 @vjp("TopK", many=True)

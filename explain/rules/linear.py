@@ -1,5 +1,7 @@
 """Matrix products and sums of products."""
 
+from string import ascii_letters
+
 from ..emit import Emitter
 from ..graph import Dim, Node
 from ..registry import Gradients, vjp
@@ -56,6 +58,22 @@ def _to_vector(emit: Emitter, grad: str, operand: str, rank: int, other: int) ->
     return emit.reshape(grad, emit.shape(operand))
 
 
+@vjp("Det")
+def det(emit: Emitter, node: Node, grad: str) -> Gradients:
+    """The cofactors: signed determinants of what remains without row i and column j."""
+    x, n = node.inputs[0], emit.dim(node.inputs[0], -1)
+    shape, rank = node.shape() or (None,), node.rank()
+    if shape[-1] == 1 or shape[-2] == 1:
+        return emit.reshape(grad, emit.shape(x))
+    every, shorter = emit.unsqueeze(emit.arange(n), [1]), emit.arange(emit.sub(n, [1]))
+    others = emit.add(shorter, emit.cast_to(emit.greater_or_equal(shorter, every), "int64"))  # [n, n - 1]
+    minors = emit.gather(emit.gather(x, others, axis=rank - 1), others, axis=rank - 2)  # [..., i, n - 1, j, n - 1]
+    square = emit.transpose(minors, perm=[*range(rank - 2), rank - 2, rank, rank - 1, rank + 1])
+    odd = emit.mod(emit.add(every, emit.arange(n)), [2])
+    cofactors = emit.mul(emit.det(square), emit.cast_like_value(emit.sub([1], emit.mul(odd, [2])), x))
+    return emit.mul(cofactors, emit.unsqueeze(grad, [-1, -2]))
+
+
 @vjp("Einsum")
 def einsum(emit: Emitter, node: Node, grad: str) -> Gradients:
     """The sum of products that has the adjoint in the place of an operand gives that operand's gradient.
@@ -63,30 +81,62 @@ def einsum(emit: Emitter, node: Node, grad: str) -> Gradients:
     Along an index that no other term has, the operand was summed alone: its gradient is the same everywhere.
     """
     terms, result = _einsum_terms(node)
+    diagonals = _einsum_diagonals(emit, node, terms)
     gradients = []
-    for i, (x, term) in enumerate(zip(node.inputs, terms, strict=True)):
+    for i in range(len(node.inputs)):
+        term, operands = terms[i], [grad, *node.inputs[:i], *node.inputs[i + 1 :], *diagonals]
         others = [result, *terms[:i], *terms[i + 1 :]]
         kept = "".join(index for index in term if index in "".join(others))
-        equation = f"{','.join(others)}->{kept}"
-        part = emit.einsum(grad, *node.inputs[:i], *node.inputs[i + 1 :], equation=equation)
+        part = emit.einsum(*operands, equation=f"{','.join(others)}->{kept}")
         alone = [axis for axis, index in enumerate(term) if index not in kept]
-        gradients.append(emit.expand(emit.unsqueeze(part, alone), emit.shape(x)) if alone else part)
+        part = emit.unsqueeze(part, alone) if alone else part
+        gradients.append(_einsum_fitted(emit, node, i, terms, part, bool(alone)))
     return gradients
 
 
 def _einsum_terms(node: Node) -> tuple[list[str], str]:
-    """Indices of the operands and of the result; refuses what this rule does not cover."""
+    """Indices of the operands and of the result, with letters in the place of an ellipsis (aligned at its end)."""
     equation = node.attr("equation").decode().replace(" ", "")
     left, arrow, right = equation.partition("->")
-    terms = left.split(",")
-    if "." in equation:
-        raise node.refuse(f"attribute equation={equation!r}: an ellipsis is not covered")
-    if any(len(set(term)) < len(term) for term in terms):
-        raise node.refuse(f"attribute equation={equation!r}: an index twice in one operand is not covered")
-    sizes: dict[str, set[Dim]] = {}
-    for i, term in enumerate(terms):
-        for index, size in zip(term, node.shape(i) or (None,) * len(term), strict=True):
-            sizes.setdefault(index, set()).add(size)
-    if any(1 in found and len(found) > 1 for found in sizes.values()):
-        raise node.refuse(f"attribute equation={equation!r}: an index that is broadcast is not covered")
-    return terms, right if arrow else "".join(sorted(i for i in sizes if left.count(i) == 1))
+    terms, free = left.split(","), "".join(letter for letter in ascii_letters if letter not in equation)
+    if not arrow:
+        right = "..." * ("..." in left) + "".join(sorted(i for i in set(left) - set(",.") if left.count(i) == 1))
+    hidden = [node.rank(i) - len(term) + 3 if "..." in term else 0 for i, term in enumerate(terms)]
+    letters = free[: max(hidden)]
+    terms = [term.replace("...", letters[max(hidden) - n :]) for term, n in zip(terms, hidden, strict=True)]
+    return terms, right.replace("...", letters)
+
+
+def _einsum_diagonals(emit: Emitter, node: Node, terms: list[str]) -> list[str]:
+    """An index twice in a term becomes two, beside an identity matrix, which is a term (and an operand) more."""
+    free = [letter for letter in ascii_letters if letter not in "".join(terms) + node.attr("equation").decode()]
+    matrices = []
+    for i, x in enumerate(node.inputs):
+        for axis, index in enumerate(terms[i]):
+            if index in terms[i][:axis]:
+                length, other = emit.dim(x, axis), free.pop()
+                terms[i] = terms[i][:axis] + other + terms[i][axis + 1 :]
+                terms.append(index + other)
+                matrices.append(emit.eye_like(emit.zeros(emit.join(length, length), x)))
+    return matrices
+
+
+def _einsum_fitted(emit: Emitter, node: Node, i: int, terms: list[str], grad: str, alone: bool) -> str:
+    """A gradient in the shape of operand i: summed where the operand was broadcast, repeated where others were."""
+    x, shape = node.inputs[i], node.shape(i) or (None,) * len(terms[i])
+    beside = [
+        (size, other) for size, index in zip(shape, terms[i], strict=True) for other in _sizes(node, terms, i, index)
+    ]
+    unlike = [pair for pair in beside if None in pair or pair[0] != pair[1]]
+    if any(not isinstance(size, int) or size == 1 for size, _ in unlike):
+        stretched = emit.logical_and(emit.equal(emit.shape(x), [1]), emit.greater(emit.shape(grad), [1]))
+        axes = emit.squeeze(emit.non_zero(stretched), [0])
+        grad = emit.reduce_sum(grad, axes, keepdims=1, noop_with_empty_axes=1)
+    narrow = any(not isinstance(other, int) or other == 1 for _, other in unlike)
+    return emit.expand(grad, emit.shape(x)) if alone or narrow else grad
+
+
+def _sizes(node: Node, terms: list[str], own: int, index: str) -> list[Dim]:
+    """What is known of the size of an index in the operands beside this one."""
+    others = [(node.shape(i) or (None,) * len(terms[i]), terms[i]) for i in range(len(node.inputs)) if i != own]
+    return [size for shape, term in others for size, at in zip(shape, term, strict=True) if at == index]

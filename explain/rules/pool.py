@@ -52,18 +52,17 @@ def _window_counts(emit: Emitter, node: Node, windows: Windows, grad: str) -> st
     unpadded = windows.begin is not None and not any((*windows.begin, *(windows.end or ())))
     if not ceil and (unpadded or (count_pads and windows.begin is not None)):
         return emit.constant(np.array(math.prod(windows.kernel), dtype=dtype))
-    axes = np.arange(2, 2 + n)
+    axes = list(range(2, 2 + n))
     inside = emit.expand(np.ones((), dtype=dtype), emit.join(1, 1, emit.dims(x, 2)))
     begin = windows.begin_at_run_time(emit, x)
     if windows.end is None:
         end = emit.sub(_same_total(emit, windows, x), begin)
     else:
         end = emit.constant(np.array(windows.end))
-    padding = np.array(1.0 if count_pads else 0.0, dtype=dtype)
-    mask = emit.pad(inside, emit.concat(begin, end, axis=0), padding, axes)
+    mask = emit.pad_along(inside, emit.concat(begin, end, axis=0), axes, 2 + n, 1.0 if count_pads else 0.0)
     if ceil:
         overhang = [0] * n + [stride - 1 for stride in windows.strides]
-        mask = emit.pad(mask, overhang, np.zeros((), dtype=dtype), axes)
+        mask = emit.pad_along(mask, overhang, axes, 2 + n)
     ones = np.ones((1, 1, *windows.kernel), dtype=dtype)
     counts = emit.conv(mask, ones, strides=windows.strides, dilations=windows.dilations)
     return emit.slice(counts, [0] * n, emit.dims(grad, 2), axes)
@@ -102,9 +101,7 @@ def _over_norm(emit: Emitter, node: Node, grad: str) -> str:
 
 @vjp("MaxUnpool")
 def max_unpool(emit: Emitter, node: Node, grad: str) -> Gradients:
-    """Each element finds its gradient where it was put."""
-    if node.input(2):
-        raise node.refuse("its input 'output_shape' is not covered; state 'kernel_shape', 'strides' and 'pads' alone")
+    """Each element finds its gradient where it was put (by ONNX Runtime also where 'output_shape' is stated)."""
     x, indices = node.inputs[:2]
     taken = emit.gather(emit.reshape(grad, [-1]), emit.reshape(indices, [-1]), axis=0)
     return emit.reshape(taken, emit.shape(x))

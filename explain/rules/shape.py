@@ -79,7 +79,7 @@ def pad(emit: Emitter, node: Node, grad: str) -> Gradients:
     axes = _pad_axes(node)
     mode = node.attr("mode", b"constant").decode()
     if mode == "constant":
-        inside = emit.pad(grad, emit.neg(pads), np.zeros((), emit.dtype(grad)), np.array(axes, dtype=np.int64))
+        inside = emit.pad_along(grad, emit.neg(pads), axes, node.rank())
         if not node.input(2) or node.constant(2) is not None:
             return inside
         outside = emit.sub(emit.reduce_sum(grad, keepdims=0), emit.reduce_sum(inside, keepdims=0))

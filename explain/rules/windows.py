@@ -85,17 +85,17 @@ def crop_to_input(emit: Emitter, full: str, windows: Windows, node: Node) -> str
     runtime holds in a layout of its own costs a copy.
     """
     n, x = windows.rank, node.inputs[0]
-    axes, zero = np.arange(2, 2 + n), np.zeros((), dtype=emit.dtype(full))
+    axes = list(range(2, 2 + n))
     sizes, counts = _known(node.shape(), n), _known(node.graph.type(node.outputs[0]).shape, n)
     if windows.begin is None or sizes is None or counts is None:
-        full = emit.pad(full, [0] * n + [stride - 1 for stride in windows.strides], zero, axes)
+        full = emit.pad_along(full, [0] * n + [stride - 1 for stride in windows.strides], axes, 2 + n)
         begin = windows.begin_at_run_time(emit, x)
         return emit.slice(full, begin, emit.add(begin, emit.dims(x, 2)), axes)
     reached = [(o - 1) * s + e + 1 for o, s, e in zip(counts, windows.strides, windows.extent, strict=True)]
     stops = [begin + size for begin, size in zip(windows.begin, sizes, strict=True)]
     missing = [max(stop - end, 0) for stop, end in zip(stops, reached, strict=True)]
     if any(missing):
-        full = emit.pad(full, [0] * n + missing, zero, axes)
+        full = emit.pad_along(full, [0] * n + missing, axes, 2 + n)
     if any(windows.begin) or any(stop < end for stop, end in zip(stops, reached, strict=True)):
         full = emit.slice(full, list(windows.begin), stops, axes)
     return full

@@ -101,7 +101,11 @@ class Case:
             nodes += [helper.make_node("Unsqueeze", [f"{name}.only", "item"], [name])] if name else []
         outputs = [helper.make_empty_tensor_value_info(name) for name in self.outputs if name]
         graph = helper.make_graph(nodes, "single", inputs, outputs, constants if items else constants[1:])
-        opsets = [helper.make_opsetid("", self.opset), *([helper.make_opsetid(self.domain, 3)] if self.domain else [])]
+        version = 3 if self.domain == "ai.onnx.ml" else 1
+        opsets = [
+            helper.make_opsetid("", self.opset),
+            *([helper.make_opsetid(self.domain, version)] if self.domain else []),
+        ]
         model = helper.make_model(graph, opset_imports=opsets, ir_version=9)
         return onnx.shape_inference.infer_shapes(model, data_prop=True)
 

@@ -47,30 +47,37 @@ def test_an_operator_without_a_rule_is_named_with_node_and_opset() -> None:
         "rate": np.array(16),
         "low": np.float32(0),
         "high": np.float32(4),
+        "regions": np.zeros((1, 5), np.float32),
     }
-    nodes: Nodes = [node, ("MatMul", ["x", "m"], ["h"]), ("Det", ["h"], ["y"], {"name": "volume"})]
-    model = made(nodes, {"x": ("float32", ["n", 3, 5])}, {"y": ("float32", ["n"])}, weights)
+    pool = ("MaxRoiPool", ["h", "regions"], ["y"], {"name": "pool", "pooled_shape": [1, 1]})
+    nodes: Nodes = [node, ("MatMul", ["x", "m"], ["h"]), pool]
+    model = made(nodes, {"x": ("float32", ["n", 1, 3, 5])}, {"y": ("float32", ["n", 1, 1, 1])}, weights)
     found = explain.coverage(model)
     assert not found.differentiable
     (blocker,) = found.blocking
-    assert (blocker.op, blocker.node, blocker.opset) == ("Det", "volume", 18)
-    assert "no gradient rule for Det" in blocker.reason
+    assert (blocker.op, blocker.node, blocker.opset) == ("MaxRoiPool", "pool", 18)
+    assert "no gradient rule for MaxRoiPool" in blocker.reason
     assert found.operators == {"MatMul": 1}
     assert set(found.refused) == GRADIENTS
-    assert found.refused["saliency"].startswith("operator Det (node 'volume', opset 18): no gradient rule for Det")
-    with pytest.raises(explain.MethodUnavailable, match="method saliency is not offered for this model: operator Det"):
-        attribute(model, {"x": numbers(1, 3, 5)}, "saliency")
-    with pytest.raises(explain.UnsupportedOperator, match="operator Det"):
+    assert found.refused["saliency"].startswith(
+        "operator MaxRoiPool (node 'pool', opset 18): no gradient rule for MaxRoiPool"
+    )
+    with pytest.raises(
+        explain.MethodUnavailable, match="method saliency is not offered for this model: operator MaxRoiPool"
+    ):
+        attribute(model, {"x": numbers(1, 1, 3, 5)}, "saliency")
+    with pytest.raises(explain.UnsupportedOperator, match="operator MaxRoiPool"):
         explain.compile(model, "vjp")
 
 
 def test_operators_off_the_path_do_not_count() -> None:
     """What makes a shape, or feeds another output, is not in the way."""
-    nodes: Nodes = [("Det", ["x"], ["volume"]), ("Tanh", ["x"], ["y"])]
-    specs: Any = {"y": ("float32", ["n", 3, 3]), "volume": ("float32", ["n"])}
-    model = made(nodes, {"x": ("float32", ["n", 3, 3])}, specs)
+    pool = ("MaxRoiPool", ["x", "regions"], ["pooled"], {"pooled_shape": [1, 1]})
+    specs: Any = {"y": ("float32", ["n", 1, 3, 3]), "pooled": ("float32", ["n", 1, 1, 1])}
+    constants = {"regions": np.zeros((1, 5), np.float32)}
+    model = made([pool, ("Tanh", ["x"], ["y"])], {"x": ("float32", ["n", 1, 3, 3])}, specs, constants)
     assert explain.coverage(model).differentiable
-    assert not explain.coverage(model, output="volume").differentiable
+    assert not explain.coverage(model, output="pooled").differentiable
 
 
 def test_a_model_whose_output_is_flat_everywhere() -> None:

@@ -166,3 +166,14 @@ def test_nodes_stay_in_order() -> None:
     for node in nodes:
         assert seen.issuperset(node.input)
         seen.update(node.output)
+
+
+@pytest.mark.parametrize("fed", [False, True])
+def test_padding_some_axes_survives_a_transpose_that_the_runtime_moves(fed: bool) -> None:
+    emit, x = emitter(x="float32", pads="int64"), np.arange(24, dtype=np.float32).reshape(1, 2, 3, 4)
+    pads = [1, 0, -1, 2]
+    turned = emit.transpose("x", perm=[0, 2, 3, 1])
+    padded = emit.pad_along(turned, "pads" if fed else pads, [2, 1], 4, 0.5)
+    feeds = {"x": x, "pads": np.array(pads)} if fed else {"x": x}
+    found = evaluate(emit, emit.transpose(padded, perm=[0, 3, 1, 2]), feeds)
+    np.testing.assert_array_equal(found, np.pad(x, [(0, 0), (0, 0), (0, 2), (1, 0)], constant_values=0.5)[..., :-1])

@@ -152,8 +152,56 @@ OLD: list[tuple[str, onnx.ModelProto, Judge]] = [
         lambda x: F.layer_norm(x, (6,)),
     ),
 ]
+OLD += [
+    (
+        "stft-default",
+        model(17, [N("STFT", ["x", "s", "w"], ["y"])], ["N", 16, 1], 4, s=np.array(3), w=np.ones(6, np.float32)),
+        lambda x: torch.view_as_real(torch.fft.rfft(x[..., 0].unfold(1, 6, 3))),
+    )
+]
 GROUP_SCALE = numbers(4, low=0.5, high=2.0).astype(np.float32)
+
+
+def dilated(x: torch.Tensor, kernel: int, stride: int, dilation: int, before: int, after: int, ceil: bool) -> Any:
+    """[N, C, windows, kernel] along the last axis, NaN outside; and whether a place is input or padding."""
+    size, reach = x.shape[-1], (kernel - 1) * dilation
+    room = size + before + after - reach - 1
+    count = (-(-room // stride) if ceil else room // stride) + 1
+    count -= ceil and (count - 1) * stride >= size + before
+    places = torch.tensor([[w * stride - before + k * dilation for k in range(kernel)] for w in range(count)])
+    inside = (places >= 0) & (places < size)
+    return torch.where(inside, x[..., places.clamp(0, size - 1)], 0.0), inside, places < size + after
+
+
+def dilated_mean(x: torch.Tensor, count_pads: bool = False, ceil: bool = False, pads: Any = (1, 0, 2, 1)) -> Any:
+    """3 x 2 windows, 2 apart along the first axis and 2 along the second, every 2nd and every 1st."""
+    rows, in_row, row_pad = dilated(x.mT, 3, 2, 2, pads[0], pads[2], ceil)  # [N, C, W, windows, 3]
+    both, in_both, both_pad = dilated(rows.permute(0, 1, 3, 4, 2), 2, 1, 2, pads[1], pads[3], ceil)
+    weights = (row_pad if count_pads else in_row).double(), (both_pad if count_pads else in_both).double()
+    counts = torch.einsum("ik,jl->ij", *weights)
+    return (both.sum((3, 5)) / counts).to(x.dtype)
+
+
+def dilated_pool(**given: Any) -> onnx.ModelProto:
+    node = N("AveragePool", ["x"], ["y"], kernel_shape=[3, 2], strides=[2, 1], dilations=[2, 2], **given)
+    return model(19, [node], ["N", 2, 9, 8], 4)
+
+
 NEW: list[tuple[str, onnx.ModelProto, Judge]] = [
+    *(
+        (
+            f"average-pool-19-{count}-{ceil}",
+            dilated_pool(pads=[1, 0, 2, 1], count_include_pad=count, ceil_mode=ceil),
+            lambda x, count=count, ceil=ceil: dilated_mean(x, bool(count), bool(ceil)),
+        )
+        for count in (0, 1)
+        for ceil in (0, 1)
+    ),
+    (
+        "average-pool-19-undilated",
+        model(19, [N("AveragePool", ["x"], ["y"], kernel_shape=[2, 2], dilations=[1, 1])], IMAGES, 4),
+        lambda x: F.avg_pool2d(x, 2, 1),
+    ),
     ("relu-22-is-relabelled", model(19, [N("Relu", ["x"], ["y"])], VECTORS), torch.relu),
     ("relu-23-is-relabelled", model(23, [N("Relu", ["x"], ["y"])], VECTORS), torch.relu),
     ("gelu-20", model(20, [N("Gelu", ["x"], ["y"])], VECTORS), F.gelu),
@@ -220,29 +268,26 @@ def test_other_opsets_compute_and_differentiate_the_same(proto: onnx.ModelProto,
 REFUSED = [
     ("Wobble", model(18, [N("Wobble", ["x"], ["y"], name="w")], VECTORS), explain.UnsupportedOperator, "Wobble"),
     (
-        "AveragePool",
-        model(19, [N("AveragePool", ["x"], ["y"], name="pool", kernel_shape=[2, 2], dilations=[2, 2])], IMAGES, 4),
-        explain.UnsupportedOperator,
-        r"AveragePool \(node 'pool', opset 19\): attribute 'dilations' does not exist at opset 18",
-    ),
-    (
         "Cast",
         model(21, [N("Cast", ["x"], ["y"], name="narrow", to=TensorProto.FLOAT, saturate=0)], VECTORS),
         explain.UnsupportedOperator,
         r"Cast \(node 'narrow', opset 21\): attribute 'saturate' does not exist at opset 18",
     ),
     (
-        "DeformConv",
+        "TensorScatter",
+        model(24, [N("TensorScatter", ["x", "x"], ["y"], name="cache")], IMAGES, 4),
+        explain.UnsupportedOperator,
+        r"TensorScatter \(node 'cache', opset 24\): the operator is newer than opset 18 and has no ONNX function body",
+    ),
+    (
+        "DFT",
         model(
-            19,
-            [N("DeformConv", ["x", "w", "o"], ["y"], name="bend")],
+            20,
+            [N("Shape", ["x"], ["s"]), N("Size", ["s"], ["a"]), N("DFT", ["x", "", "a"], ["y"], name="turn")],
             IMAGES,
-            4,
-            w=np.ones((2, 2, 1, 1), np.float32),
-            o=np.zeros((1, 2, 5, 4), np.float32),
         ),
         explain.UnsupportedOperator,
-        r"DeformConv \(node 'bend', opset 19\): the operator is newer than opset 18 and has no ONNX function body",
+        r"DFT \(node 'turn', opset 18\): its axis is computed at run time",
     ),
 ]
 

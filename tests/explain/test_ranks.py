@@ -44,6 +44,7 @@ CASES = {
     "matmul": ([N("MatMul", ["lost", "x"], ["y"])], {}, 3),
     "gathered": ([N("Gather", ["lost", "i"], ["y"], axis=1)], {"i": [[0, 1], [1, 0]]}, 4),
     "expanded": ([N("Expand", ["lost", "a"], ["y"])], {"a": [1, 1, 1, 1]}, 4),
+    "transformed": ([N("DFT", ["lost"], ["y"], axis=1)], {}, 3),
     "flattened": ([N("Flatten", ["lost"], ["y"])], {}, 2),
     "reshaped": (
         [

@@ -152,7 +152,54 @@ CONVS += [
     sized([2, 1, 1, 0], output_shape=[6, 6]),
     sized([0, 0, -1, 0], output_shape=[10, 7]),
 ]
-CASES = CONVS
+
+
+def col2im(channels: int, image: Any, block: Any, also: Any = (), **given: Any) -> Case:
+    """PyTorch's fold, which knows planes only and pads both sides alike."""
+    pads = given.get("pads") or [0, 0, 0, 0]
+    sides = {"dilation": given.get("dilations") or 1, "padding": tuple(pads[:2]), "stride": given.get("strides") or 1}
+    judge = lambda x, *_: F.fold(x, tuple(image), tuple(block), **sides)  # noqa: E731 - one judge per case
+    count = F.unfold(torch.zeros(1, 1, *image), tuple(block), **sides).shape[2]
+    rows = channels * int(np.prod(block))
+    operands = Const(np.array(image)), Const(np.array(block))
+    return case(
+        "Col2Im",
+        numbers(2, rows, count),
+        *operands,
+        judge=judge,
+        formula=lambda x, *_: judge(torch.as_tensor(x)).numpy(),
+        label=spelled({"image": image, "block": block, **given}),
+        also=((numbers(1, 2 * rows, count), *operands),),
+        **given,
+    )
+
+
+FOLDED = [
+    col2im(2, [5, 6], [2, 3]),
+    col2im(1, [5, 6], [1, 5], pads=[0, 2, 0, 2]),
+    col2im(3, [7, 6], [3, 2], strides=[2, 1], pads=[1, 1, 1, 1]),
+    col2im(2, [8, 9], [2, 3], dilations=[2, 3], strides=[1, 2]),
+]
+FOLDED.append(
+    case(
+        "Col2Im",
+        numbers(1, 2 * 8, 12),
+        Const(np.array([3, 4, 3])),
+        Const(np.array([2, 2, 2])),
+        judge=lambda x, *_: added_up(x.reshape(1, 2, 2, 2, 2, 2, 3, 2)),
+        formula=lambda x, *_: added_up(torch.as_tensor(x).reshape(1, 2, 2, 2, 2, 2, 3, 2)).numpy(),
+        label="volume",
+    )
+)
+
+
+def added_up(x: torch.Tensor) -> torch.Tensor:
+    """Each place of a 2 x 2 x 2 block shifts all its blocks."""
+    parts = [F.pad(x[:, :, i, j, k], (k, 1 - k, j, 1 - j, i, 1 - i)) for i in (0, 1) for j in (0, 1) for k in (0, 1)]
+    return torch.stack(parts).sum(0)
+
+
+CASES = CONVS + FOLDED
 
 
 @pytest.mark.parametrize("subject", CASES, ids=str)

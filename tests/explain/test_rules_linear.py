@@ -8,8 +8,7 @@ import numpy as np
 import pytest
 import torch
 
-import explain
-from tests.explain.single import Case, Const, case, check, numbers, variants
+from tests.explain.single import Case, Const, case, check, gradients, numbers, variants
 
 
 def pair(a: tuple[int, ...], b: tuple[int, ...]) -> tuple[np.ndarray, np.ndarray]:
@@ -112,26 +111,35 @@ SUMS = [
     summed("i,j->ij", (2,), (3,)),
     summed("ij, ij -> ij", (2, 3), (2, 3)),
     summed("ai,bij,cj->abc", (2, 3), (4, 3, 5), (2, 5)),
+    summed("...ij,jk->...ik", (5, 2, 3), (3, 4), also=(((1, 4, 2), (2, 1)),)),
+    summed("...ij,...jk->...ik", (5, 2, 3), (5, 3, 4)),
+    summed("...ij,...jk", (1, 2, 3), (5, 3, 4), also=(((4, 4, 2), (1, 2, 1)),)),
+    summed("b...i,ij->b...j", (2, 3, 4, 5), (5, 2)),
+    summed("a...,...b->...ab", (2, 3, 1), (3, 4, 5)),
+    summed("...,i->...i", (2, 3), (4,)),
+    summed("...i->...", (2, 3, 4)),
+    summed("ii->i", (3, 3), also=(((5, 5),),)),
+    summed("ii", (3, 3)),
+    summed("...ii->...i", (2, 3, 3)),
+    summed("iji,i->j", (3, 2, 3), (3,)),
+    summed("iiij,jk->ik", (3, 3, 3, 2), (2, 4)),
+    summed("aab,bb->a", (3, 3, 2), (2, 2)),
+    summed("ij,ij->ij", (2, 3), (1, 3), also=(((1, 3), (2, 3)), ((2, 3), (2, 1)))),
+    summed("ij,ij->i", (2, 1), (1, 3)),
+    summed("ij,jk->k", (2, 1), (3, 4)),
 ]
-CASES = PRODUCTS + SUMS
+DETERMINANTS = [
+    case("Det", numbers(*shape), judge=torch.linalg.det, label=str(shape), also=((numbers(*also),),))
+    for shape, also in [((3, 3), (2, 2)), ((2, 4, 4), (3, 2, 2)), ((2, 3, 2, 2), (1, 2, 5, 5))]
+]
+DETERMINANTS += [case("Det", numbers(2, 1, 1), judge=torch.linalg.det, label="of-one")]
+CASES = PRODUCTS + SUMS + DETERMINANTS
+
+
+def test_a_matrix_without_inverse_has_cofactors() -> None:
+    assert gradients(case("Det", np.array([[1.0, 2.0], [2.0, 4.0]]), judge=None))["x0"].tolist() == [[4, -2], [-2, 1]]
 
 
 @pytest.mark.parametrize("subject", CASES, ids=str)
 def test_gradient(subject: Case) -> None:
     check(subject)
-
-
-REFUSED = [
-    ("...ij,jk->...ik", [(2, 3), (3, 4)], "an ellipsis is not covered"),
-    ("ii->i", [(3, 3)], "an index twice in one operand is not covered"),
-    ("ij,ij->ij", [(2, 3), (1, 3)], "an index that is broadcast is not covered"),
-]
-
-
-@pytest.mark.parametrize(("equation", "shapes", "reason"), REFUSED)
-def test_refusals_name_operator_node_opset_and_attribute(equation: str, shapes: list[Any], reason: str) -> None:
-    subject = case("Einsum", *(numbers(*shape) for shape in shapes), judge=None, equation=equation)
-    with pytest.raises(explain.UnsupportedOperator, match=reason) as caught:
-        explain.compile(subject.model(items=True), "vjp")
-    assert (caught.value.op, caught.value.node, caught.value.opset) == ("Einsum", "under_test", 18)
-    assert f"attribute equation={equation!r}" in str(caught.value)

@@ -10,7 +10,19 @@ import pytest
 import torch
 
 import explain
-from tests.explain.single import Case, Const, Fed, case, check, declare_ranks, gradients, numbers, spelled, variants
+from tests.explain.single import (
+    Case,
+    Const,
+    Fed,
+    case,
+    check,
+    declare_ranks,
+    gradients,
+    numbers,
+    session,
+    spelled,
+    variants,
+)
 
 
 def windows(size: int, k: int, s: int, d: int, begin: int, end: int, ceil: bool) -> list[list[int]]:
@@ -181,11 +193,14 @@ def test_a_window_of_zeros_has_a_norm_without_gradient() -> None:
     np.testing.assert_allclose(found["x0"], [[[0, 0, 0.6, 0.8]]], atol=1e-6)
 
 
-def test_an_unpooling_to_a_stated_shape_is_refused() -> None:
-    places, shape = Fed(np.array([[[[0]]]])), Const(np.array([1, 1, 3, 3]))
+def test_an_unpooling_to_a_stated_shape_takes_its_indices_there() -> None:
+    places, shape = Fed(np.array([[[[7]]]])), Const(np.array([1, 1, 3, 3]))
     subject = case("MaxUnpool", numbers(1, 1, 1, 1), places, shape, judge=None, kernel_shape=[2, 2])
     model = subject.model(items=True)
     declare_ranks(model, {"y": numbers(1, 1, 3, 3)})
-    with pytest.raises(explain.UnsupportedOperator, match="'output_shape' is not covered") as caught:
-        explain.compile(model, "vjp")
-    assert (caught.value.op, caught.value.node, caught.value.opset) == ("MaxUnpool", "under_test", 18)
+    program = session(explain.compile(model, "vjp").model)
+    cotangent = numbers(1, 1, 1, 3, 3).astype(np.float32)
+    feeds = {"x0": np.ones((1, 1, 1, 1, 1), np.float32), "x1": places.array[None], "y.cotangent": cotangent}
+    gradient, y = program.run(["x0.gradient", "y"], feeds)
+    assert np.flatnonzero(y).tolist() == [7]
+    assert gradient.item() == cotangent.flatten()[7]

@@ -143,6 +143,44 @@ def crop(region: list[float], axes: bool) -> Case:
 CASES += [crop(region, axes) for region in ([0.2, 0.4, 0.6, 0.9], [0.0, -0.2, 1.3, 1.0]) for axes in (True, False)]
 
 
+def in_proportion(policy: str, sizes: list[int], also: tuple[int, ...], **given: Any) -> Case:
+    """One scale for both axes, that of one of them; the sizes that follow are rounded to the nearest."""
+    pick = min if policy == "not_larger" else max
+
+    def judge(x: torch.Tensor, *_: Any) -> torch.Tensor:
+        scale = float(pick(np.float32(m) / np.float32(n) for m, n in zip(sizes, x.shape[2:], strict=True)))
+        to = [int(np.floor(scale * n + 0.5)) for n in x.shape[2:]]
+        for axis, m in zip((2, 3), to, strict=True):
+            n = x.shape[axis]
+            wide = matrix(n + 40, int(np.floor(np.float32(scale) * np.float32(n + 40))), scale, given)[:m]
+            ends = torch.cat([wide[:, : n - 1], wide[:, n - 1 :].sum(1, keepdim=True)], 1)
+            x = torch.tensordot(x, ends, dims=([axis], [1])).movedim(-1, axis)
+        return x
+
+    operands = None, None, Const(np.array(sizes))
+    return case(
+        "Resize",
+        numbers(1, 2, 3, 5),
+        *operands,
+        judge=judge,
+        formula=lambda x, *_: judge(torch.as_tensor(x)).numpy(),
+        label=spelled({"policy": policy, "sizes": sizes, **given}),
+        also=((numbers(*also), *operands),),
+        axes=[2, 3],
+        keep_aspect_ratio_policy=policy,
+        **given,
+    )
+
+
+CASES += [
+    in_proportion(policy, sizes, (1, 1, 8, 6), mode=mode, coordinate_transformation_mode=place)
+    for policy in ("not_larger", "not_smaller")
+    for sizes in ([7, 8], [4, 13], [2, 2])
+    for mode in ("nearest", "linear", "cubic")
+    for place in ("half_pixel", "asymmetric")
+]
+
+
 @pytest.mark.parametrize("subject", CASES, ids=str)
 def test_gradient(subject: Case) -> None:
     check(subject)
@@ -170,8 +208,18 @@ def test_sizes_computed_from_the_shape_of_the_image() -> None:
 X, SIZES = numbers(1, 1, 3, 4), Const(np.array([1, 1, 5, 7]))
 REFUSED = [
     (
-        case("Resize", X, None, None, SIZES, judge=None, mode="linear", keep_aspect_ratio_policy="not_larger"),
-        "attribute keep_aspect_ratio_policy",
+        case(
+            "Resize",
+            X,
+            None,
+            None,
+            SIZES,
+            judge=None,
+            mode="linear",
+            keep_aspect_ratio_policy="not_larger",
+            antialias=1,
+        ),
+        "attribute keep_aspect_ratio_policy='not_larger' is not covered with 'antialias'",
     ),
 ]
 

@@ -1,0 +1,15 @@
+"""Nodes of other domains that could not be expanded into operators with rules say why."""
+
+from ..emit import Emitter
+from ..graph import Node
+from ..registry import Gradients, vjp
+from . import attention, fused, sequences, tabular  # noqa: F401 - they fill the table
+from .registry import EXPANSIONS, MICROSOFT, ML
+
+
+@vjp(*(operator for domain, operator in EXPANSIONS if domain == MICROSOFT), domain=MICROSOFT)
+@vjp(*(operator for domain, operator in EXPANSIONS if domain == ML), domain=ML)
+def left_over(emit: Emitter, node: Node, grad: str) -> Gradients:  # noqa: ARG001 - no gradient passes
+    """Written out in operators that have a rule before anything is differentiated; a node that refuses says why."""
+    EXPANSIONS[node.domain, node.op](emit, node)
+    raise node.refuse("what it is made of could not be told; export the model with shape information")
