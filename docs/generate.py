@@ -52,9 +52,11 @@ OPERATORS_PAGE = """# Operators
 
 What the compiler can differentiate: ONNX operators at opset 18, to which every model is brought first. A derivative is
 itself made of ONNX operators. Operators that carry no gradient may stand anywhere; a value that reaches the output only
-through them has gradient zero. An operator with an ONNX function body and no rule is replaced by that body. One that is
-not covered stands in the way of the methods that need a gradient, and `glasshouse coverage` names it; methods on
-coalitions (SHAP) need none and work with any operator. A rule may refuse a form of its operator, naming the attribute.
+through them has gradient zero. An operator with an ONNX function body and no rule is replaced by that body; what
+runtimes fuse into one (`com.microsoft`), pipelines of scikit-learn are made of (`ai.onnx.ml`) or newer opsets bring is
+written out in operators of opset 18, as far as the table says. One that is not covered stands in the way of the methods
+that need a gradient, and `glasshouse coverage` names it; methods on coalitions (SHAP) need none and work with any
+operator. A rule may refuse a form of its operator, naming the attribute.
 
 The last columns are measured over the node tests of the ONNX backend suite, and a few of our own for operators of which
 it has none in floating point (`make docs-errors`): how many of their outputs were checked, how many are left out
@@ -111,18 +113,22 @@ def operator_errors() -> dict[str, dict[str, Any]]:
 
 
 def _operators(registry: Any, found: dict[str, dict[str, Any]]) -> str:
-    rows, errors = [], found["operators"]
-    for (domain, operator), entry in registry.rules.items():
-        words = (inspect.getdoc(entry.rule) or "").split("\n\n")[0].replace("\n", " ")
-        rows.append((operator_name(domain, operator), _module(entry.rule), words))
+    errors, written = found["operators"], inside("explain.expansions", "EXPANSIONS")
+    ruled = {key: entry.rule for key, entry in registry.rules.items() if key not in written}
+    rows = [(operator_name(*key), f"rule in {_module(rule)}", _first_words(rule)) for key, rule in ruled.items()]
+    written = {
+        (domain, name): f for (domain, name), f in written.items() if not _is_later(domain) or ("", name) not in ruled
+    }
+    rows += [(operator_name(*key), f"written out in {_module(f)}", _first_words(f)) for key, f in written.items()]
     rows += [(operator_name(*key), "no gradient", "") for key in registry.stops]
-    bodies = [name for name in _other_operators(registry) if errors.get(name, {}).get("checked")]
-    lacking = [name for name in _other_operators(registry) if name not in bodies]
+    others = [name for name in _other_operators(registry) if all(name != row[0] for row in rows)]
+    bodies = [name for name in others if errors.get(name, {}).get("checked")]
+    lacking = [name for name in others if name not in bodies]
     rows += [(name, "function body", "") for name in bodies] + [(name, "not covered", "") for name in lacking]
     head = (
-        f"{len(registry.rules)} operators have a rule, {len(registry.stops)} carry no gradient, {len(bodies)} are "
-        f"replaced by their function bodies, {len(lacking)} are not covered. Measured with "
-        f"{', '.join(f'{name} {version}' for name, version in found['versions'].items())}.\n\n"
+        f"{len(ruled)} operators have a rule, {len(registry.stops)} carry no gradient, {len(bodies)} are replaced by "
+        f"their function bodies, {len(written)} are written out in others, {len(lacking)} are not covered. "
+        f"Measured with {', '.join(f'{name} {version}' for name, version in found['versions'].items())}.\n\n"
     )
     columns = ("operator", "covered by", "how", "checked", "left out", *ERRORS)
     full = [(f"`{name}`", by, how, *_figures(errors.get(name))) for name, by, how in rows]
@@ -163,11 +169,20 @@ def _figure(errors: dict[str, Any], key: str, tests: str) -> str:
 
 def operator_name(domain: str, name: str) -> str:
     """An operator as the table spells it."""
-    return f"{domain}::{name}" if domain else name
+    return name if not domain or _is_later(domain) else f"{domain}::{name}"
 
 
-def _module(rule: Any) -> str:
-    return f"rule in `{inspect.unwrap(rule).__module__.rpartition('.')[2]}.py`"
+def _is_later(domain: str) -> bool:
+    """Whether a domain is that of operators of the default one which are newer than opset 18."""
+    return bool(domain == inside("explain.expansions", "LATER"))
+
+
+def _module(function: Any) -> str:
+    return f"`{inspect.unwrap(function).__module__.rpartition('.')[2]}.py`"
+
+
+def _first_words(function: Any) -> str:
+    return (inspect.getdoc(function) or "").split("\n\n")[0].replace("\n", " ")
 
 
 def _commands(front: click.Group) -> str:
