@@ -21,7 +21,13 @@ IG_STEPS = 50
 GRADIENT_TOLERANCE = 1e-4
 ATTRIBUTION_TOLERANCE = 1e-4
 DIFFERENCE_TOLERANCE = 0.2
-COMPLETENESS = {"integrated_gradients": 5e-2, "exact_shap": 1e-5, "kernel_shap": 1e-5}
+COMPLETENESS = {
+    "integrated_gradients": 5e-2,
+    "deeplift": 1e-4,
+    "deep_shap": 1e-4,
+    "exact_shap": 1e-5,
+    "kernel_shap": 1e-5,
+}
 _STEPS = (1e-2, 1e-3, 3e-4, 1e-4)
 _NUDGE = 1e-2
 

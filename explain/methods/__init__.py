@@ -1,6 +1,7 @@
 """The methods, by name: each is a program, a plan and a reduction."""
 
 from .base import Method, Parameter
+from .deep import DEEP_SHAP, DEEPLIFT
 from .gradients import INPUT_X_GRADIENT, INTEGRATED_GRADIENTS, SALIENCY
 from .guided import GUIDED_BACKPROP
 from .maps import GRAD_CAM, HIRES_CAM, LAYER_CAM
@@ -18,6 +19,8 @@ METHODS: dict[str, Method] = {
         SMOOTH_GRAD,
         SMOOTH_GRAD_SQUARED,
         VAR_GRAD,
+        DEEPLIFT,
+        DEEP_SHAP,
         GUIDED_BACKPROP,
         GRAD_CAM,
         HIRES_CAM,

@@ -17,6 +17,7 @@ from .budget import Budget
 from .ends import Ends
 from .maps import MapPlan
 from .masks import MaskPlan
+from .pairs import PairPlan
 from .panels import PanelPlan
 from .paths import PathPlan, SecantPlan
 from .samples import Draw, SamplePlan
@@ -31,6 +32,7 @@ __all__ = [
     "MapPlan",
     "MaskPlan",
     "Outcome",
+    "PairPlan",
     "PanelPlan",
     "PathPlan",
     "Plan",

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 
 from .activation_map import build_activation_map
+from .deeplift import build_deeplift
 from .draft import Program
 from .masked_forward import build_masked_forward
 from .path_gradient import build_path_gradient
@@ -16,6 +17,7 @@ PROGRAMS: dict[str, Callable[..., Program]] = {
     "vjp": build_vjp,
     "path_gradient": build_path_gradient,
     "path_secant": build_path_secant,
+    "deeplift": build_deeplift,
     "activation_map": build_activation_map,
     "masked_forward": build_masked_forward,
 }

@@ -16,7 +16,9 @@ from __future__ import annotations
 
 from ..backward import backward, differentiable_path
 from ..between import Between, Placements, Rows, rows_lead
+from ..errors import InvalidParameter
 from ..model import Explained, Model
+from ..rules.rescale import RESCALE
 from ..rules.secant import SECANT, jumps
 from .draft import Draft, Program, shapes_hold
 from .paths import Path, contract, declare, place_at, walk
@@ -25,14 +27,21 @@ from .target import select
 STRETCHES = ("N", "M")
 
 
-def build_path_secant(model: Model, *, output: str | None = None, space: str | None = None) -> Program:
-    """Compile the program; the rules are exact for kinks, halfway for the rest."""
+RULES = {"secant": SECANT, "rescale": RESCALE}
+
+
+def build_path_secant(
+    model: Model, *, output: str | None = None, space: str | None = None, rules: str = "secant"
+) -> Program:
+    """Compile the program; `rules` are "secant" (exact for kinks, halfway for the rest) or "rescale" (DeepLIFT's)."""
+    if rules not in RULES:
+        raise InvalidParameter(f"rules: came {rules!r}, expected one of {', '.join(RULES)}")
     explained = model.explained(output, space)
     dtype, stretches = explained.dtype, ("int64", STRETCHES)
     arrays = {"alpha": (dtype, ("N", "K")), "start": stretches, "stop": stretches, "weight": (dtype, (*STRETCHES, "R"))}
     draft = declare(model, explained, arrays, ("value", "value.stop"))
     paths = [walk(draft, leaf) for leaf in model.leaves(explained)]
-    shared = _rows_lead(model, explained, paths)
+    shared = rows_are_apart(model, explained)
     between = _shared(draft, paths) if shared else _paired(draft, paths)
     graph, emit, repeat = between.graph, draft.emit, draft.emit.dim("start", 1)
     rank, ends = len(model.graph.type(explained.value).shape or ()), between.ends(graph.now(explained.value))
@@ -42,9 +51,10 @@ def build_path_secant(model: Model, *, output: str | None = None, space: str | N
         draft.output(name, emit.reshape(f, emit.shape("start")), dtype, STRETCHES)
     wrt = [graph.now(path.leaf.value) for path in paths]
     seeds = {graph.now(explained.value): draft.to_layout(explained.output, cotangent)}
-    slopes = backward(emit, graph, seeds, wrt, SECANT, between)
+    slopes = backward(emit, graph, seeds, wrt, RULES[rules], between)
     contract(draft, paths, {path.leaf.value: slopes[name] for path, name in zip(paths, wrt, strict=True)}, of="start")
-    options = {"output": explained.output, "space": explained.space, "points": "shared" if shared else "paired"}
+    points = "shared" if shared else "paired"
+    options = {"output": explained.output, "space": explained.space, "rules": rules, "points": points}
     return draft.finish("path_secant", explained, options)
 
 
@@ -55,10 +65,10 @@ def has_kinks(model: Model, explained: Explained) -> bool:
     return any(jumps(node, moving) for node in graph.nodes if not path.isdisjoint(node.outputs))
 
 
-def _rows_lead(model: Model, explained: Explained, paths: list[Path]) -> bool:
-    """Whether the rows of points can be told apart everywhere on the way."""
+def rows_are_apart(model: Model, explained: Explained) -> bool:
+    """Whether the rows of a run can be told apart everywhere between the inputs and the explained value."""
     moved = any(model.batch_axis(name) != 0 for name in (*model.graph.inputs, explained.output))
-    wrt = [path.leaf.value for path in paths]
+    wrt = [leaf.value for leaf in model.leaves(explained)]
     return not moved and shapes_hold(model) and rows_lead(model.graph, wrt, explained.value)
 
 

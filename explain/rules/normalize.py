@@ -15,14 +15,14 @@ def batch_normalization(emit: Emitter, node: Node, grads: list[str | None]) -> G
     _, scale, _, _, variance = node.inputs
     slope = emit.div(scale, emit.sqrt(emit.add(variance, float(node.attr("epsilon", 1e-5)))))
     grad = grads[0] or emit.zeros_like(node.outputs[0])
-    return emit.mul(grad, _per_channel(emit, slope, node.rank())), None, None, None, None
+    return emit.mul(grad, per_channel(emit, slope, node.rank())), None, None, None, None
 
 
 @vjp("InstanceNormalization")
 def instance_normalization(emit: Emitter, node: Node, grad: str) -> Gradients:
     x, scale, _ = node.inputs
     axes = list(range(2, node.rank()))
-    return _normalized(emit, x, emit.mul(grad, _per_channel(emit, scale, node.rank())), axes, node)
+    return _normalized(emit, x, emit.mul(grad, per_channel(emit, scale, node.rank())), axes, node)
 
 
 @vjp("LayerNormalization", many=True)
@@ -91,6 +91,6 @@ def _channel_sum(emit: Emitter, x: str, size: int, before: int, after: int) -> s
     return emit.reshape(emit.mul(pooled, float(size)), emit.shape(x))
 
 
-def _per_channel(emit: Emitter, vector: str, rank: int) -> str:
+def per_channel(emit: Emitter, vector: str, rank: int) -> str:
     """[C] as [C, 1, 1, ...] for a tensor [N, C, ...] of this rank."""
     return emit.reshape(vector, np.array([-1] + [1] * (rank - 2), dtype=np.int64)) if rank > 2 else vector

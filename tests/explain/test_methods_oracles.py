@@ -62,6 +62,8 @@ def test_on_a_linear_model_every_method_is_w_times_the_difference(dtype: str) ->
                 {"background": BACKGROUND.astype(dtype), "n_samples": 9},
             ),
             "gradient_shap": (drawn(slope, 9, noise=True), {"background": BACKGROUND.astype(dtype), "n_samples": 9}),
+            "deeplift": (slope * (X - BASELINE), {"baseline": BASELINE.astype(dtype)}),
+            "deep_shap": (slope * (X - BACKGROUND.mean(axis=0)), {"background": BACKGROUND.astype(dtype)}),
             "kernel_shap": (slope * (X - BACKGROUND.mean(axis=0)), {"background": BACKGROUND.astype(dtype)}),
             "exact_shap": (slope * (X - BACKGROUND.mean(axis=0)), {"background": BACKGROUND.astype(dtype)}),
         }

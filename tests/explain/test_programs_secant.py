@@ -111,7 +111,7 @@ def test_many_stretches_are_integrated_gradients(name: str) -> None:
 def test_shared_and_paired_points_give_the_same(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
     make, inputs, baselines, _ = CASES[name]
     one = run(explain.compile(make(), "path_secant"), feeds(None, inputs, baselines, 5))
-    monkeypatch.setattr(path_secant, "_rows_lead", lambda *_: False)
+    monkeypatch.setattr(path_secant, "rows_are_apart", lambda *_: False)
     program = explain.compile(make(), "path_secant")
     assert program.options["points"] == "paired"
     two = run(program, feeds(None, inputs, baselines, 5))

@@ -64,9 +64,9 @@ def test_without_a_background_its_methods_are_not_offered_and_zeros_are_nobodys_
     told = describe(
         parts, background=None, baseline=Baseline("background_mean"), method="exact_shap"
     ).manifest.explanation
-    smoothed = ["smooth_grad", "smooth_grad_squared", "var_grad", "guided_backprop"]
+    smoothed = ["smooth_grad", "smooth_grad_squared", "var_grad", "deeplift", "guided_backprop"]
     assert told.methods == ["saliency", "input_x_gradient", "integrated_gradients", *smoothed]
-    compared = ("exact_shap", "kernel_shap", "expected_gradients", "gradient_shap")
+    compared = ("exact_shap", "kernel_shap", "deep_shap", "expected_gradients", "gradient_shap")
     assert {told.refused[name] for name in compared} == {NO_BACKGROUND}
     assert told.baseline is None
     assert told.method == "saliency"

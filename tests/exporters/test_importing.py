@@ -82,10 +82,10 @@ def test_a_file_that_needs_no_change_is_kept_as_it_is(mlp, taken_in):
 def test_without_a_background_the_methods_that_need_one_are_not_offered(mlp, taken_in):
     version, said = taken_in(mlp())
     told = version.manifest.explanation
-    smoothed = ["smooth_grad", "smooth_grad_squared", "var_grad", "guided_backprop"]
+    smoothed = ["smooth_grad", "smooth_grad_squared", "var_grad", "deeplift", "guided_backprop"]
     assert told.methods == ["saliency", "input_x_gradient", "integrated_gradients", *smoothed]
     assert told.baseline is None
-    compared = {"kernel_shap", "exact_shap", "expected_gradients", "gradient_shap"}
+    compared = {"kernel_shap", "exact_shap", "deep_shap", "expected_gradients", "gradient_shap"}
     assert compared | {"grad_cam", "hires_cam", "layer_cam"} == set(told.refused)
     text = " ".join(said)
     assert f"Offered explanations: {', '.join(told.methods)}." in text

@@ -1,0 +1,55 @@
+"""DeepLIFT and DeepSHAP: one walk back from the output, with slopes of chords in the place of derivatives.
+
+Layer-wise relevance propagation, which walks back much like it, is patented for commercial use and not offered.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+
+from ..compiler import compile as compile_program
+from ..plans import Outcome, PairPlan, SecantPlan, filled
+from ..request import Arrays, Request
+from .base import Method
+
+
+def _deeplift(request: Request) -> SecantPlan:
+    """One stretch from the baseline to the item."""
+    explained = request.explained
+    options = {"output": explained.output, "space": explained.space, "rules": "rescale"}
+    program = compile_program(request.model, "path_secant", **options)
+    walked = {name: rows for name, rows in (request.baseline or {}).items() if f"{name}.baseline" in program.inputs}
+    baselines = {name: np.broadcast_to(rows, request.inputs[name].shape)[:, None] for name, rows in walked.items()}
+
+    def reduce(totals: Arrays, along: np.ndarray) -> Outcome:
+        values = {name: total[:, 0] for name, total in totals.items()}
+        return Outcome(filled(request, values), along[:, -1], along[:, 0], complete=True)
+
+    return SecantPlan(request, program, 1, baselines, reduce)
+
+
+def _deep_shap(request: Request) -> PairPlan:
+    """The mean of DeepLIFT from every row of the background."""
+    explained = request.explained
+    program = compile_program(request.model, "deeplift", output=explained.output, space=explained.space)
+    return PairPlan(request, program, request.background or {})
+
+
+DEEPLIFT = Method(
+    "deeplift",
+    "What each element's difference from a baseline contributes, by the rescale rule; sums to f(x) - f(baseline).",
+    "Shrikumar, Greenside, Kundaje 2017, arXiv:1704.02685",
+    frozenset({"gradient", "baseline"}),
+    "about 3 F",
+    (),
+    _deeplift,
+)
+DEEP_SHAP = Method(
+    "deep_shap",
+    "DeepLIFT averaged over the background; sums to f(x) - mean f(background).",
+    "Lundberg & Lee 2017, arXiv:1705.07874",
+    frozenset({"gradient", "background"}),
+    "about 2 B F for a background of B rows",
+    (),
+    _deep_shap,
+)
