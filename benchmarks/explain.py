@@ -15,6 +15,7 @@ import subprocess
 import sys
 import tempfile
 from collections.abc import Callable
+from dataclasses import replace
 from functools import cache
 from pathlib import Path
 from typing import Any
@@ -100,6 +101,45 @@ class Bench:
             Row(what, str(found["ours"]), ratio, floor, *bars),
         ]
 
+    def deep_shap(self) -> list[Row]:
+        """`explain.attribute` for one row of the perceptron and 100 of a background against Captum and shap."""
+        from captum.attr import DeepLiftShap
+        from shap import DeepExplainer
+
+        network, random = self.network(MLP), np.random.default_rng(0)
+        x, background = network.row, torch.tensor(random.standard_normal((100, 30)), dtype=torch.float32)
+        model, sessions, given = explain.Model(network.data), Sessions(), x.clone().requires_grad_()
+        captum, theirs = DeepLiftShap(network.module), DeepExplainer(network.module, background)
+        others = {"background": background.numpy()}
+        found = in_turns(
+            {
+                "ours": lambda: self.attribute(model, sessions, x.numpy(), "deep_shap", **others),
+                "captum": lambda: captum.attribute(given, background, target=1),
+                "shap": lambda: theirs.shap_values(x, check_additivity=False),
+            },
+            30 * self.repeats,
+        )
+        what, lines = f"{MLP}: DeepSHAP, 100 background rows, 1 row", []
+        for name, bar in (("captum", 5.0), ("shap", 20.0)):
+            faster = Ratio.of(found[name], found["ours"])
+            lines.append(Row(f"{what}, {name}", str(found[name]), f"ours {faster} times as fast", "", f">= {bar}"))
+            lines[-1] = replace(lines[-1], met=faster.at_least(bar))
+        return [Row(what, str(found["ours"]), "1", "101 forward and 100 backward rows"), *lines]
+
+    def deeplift(self, name: str) -> list[Row]:
+        """`explain.attribute` for one image against the model's own session, whose answer is known."""
+        network = self.network(name)
+        x, model, sessions = network.row.numpy(), explain.Model(network.data), Sessions()
+        own = self.session(network.data)
+        known = {"outputs": {"y": own.run(None, {"x": x})[0]}}
+        contenders = {
+            "forward": lambda: own.run(None, {"x": x}),
+            "deeplift": lambda: self.attribute(model, sessions, x, "deeplift", **known),
+        }
+        found = in_turns(contenders, 3 * self.repeats)
+        passes = Ratio.of(found["deeplift"], found["forward"])
+        return [Row(f"{name}: DeepLIFT, 1 row", str(found["deeplift"]), str(passes), "3", "<= 4", passes.at_most(4.0))]
+
     def attribute(
         self, model: explain.Model, sessions: Sessions, x: np.ndarray, method: str, **options: Any
     ) -> explain.Attribution:
@@ -110,7 +150,8 @@ class Bench:
                 sessions[program.digest] = self.session(program.serialize())
             return dict(zip(program.outputs, sessions[program.digest].run(list(program.outputs), feeds), strict=True))
 
-        baseline = {} if method == "grad_cam" else {"baseline": {"x": np.zeros_like(x)}}
+        compared = method in ("integrated_gradients", "deeplift")
+        baseline = {"baseline": {"x": np.zeros_like(x)}} if compared else {}
         return explain.attribute(model, {"x": x}, method=method, run=run, target=1, **baseline, **options)
 
     def grad_cam(self, name: str) -> list[Row]:
@@ -201,6 +242,7 @@ def sections(bench: Bench) -> dict[str, list[Callable[[], list[Row]]]]:
         "gradient": [lambda n=n, r=r: bench.gradient(n, r) for n in MAKERS for r in (1, 8)],
         "integrated_gradients": [lambda n=n, b=b: bench.integrated_gradients(n, b) for n, b in bars.items()],
         "grad_cam": [lambda n=n: bench.grad_cam(n) for n in (RESNET_18, RESNET_50)],
+        "deep": [bench.deep_shap, *(lambda n=n: bench.deeplift(n) for n in (RESNET_18, RESNET_50))],
         "memory": [lambda: bench.memory(RESNET_50)],
         "compile": [lambda n=n: bench.compiling(n, 3.0 if n == RESNET_50 else None) for n in MAKERS],
     }

@@ -92,7 +92,9 @@ def machine(threads: int) -> str:
     """Where and with what the table was measured."""
     info = Path("/proc/cpuinfo").read_text() if Path("/proc/cpuinfo").exists() else ""
     model = next((line.split(":", 1)[1].strip() for line in info.splitlines() if line.startswith("model name")), "")
-    packages = ", ".join(f"{name} {version(name)}" for name in ("onnxruntime", "onnx", "torch", "captum", "numpy"))
+    packages = ", ".join(
+        f"{name} {version(name)}" for name in ("onnxruntime", "onnx", "torch", "captum", "shap", "numpy")
+    )
     load = Path("/proc/loadavg").read_text().split()[0] if Path("/proc/loadavg").exists() else "?"
     return (
         f"{datetime.now(UTC):%Y-%m-%d}, {model or platform.machine()}, {platform.system()}, {threads} threads, "

@@ -16,7 +16,7 @@ from .base import Method
 def _deeplift(request: Request) -> SecantPlan:
     """One stretch from the baseline to the item."""
     explained = request.explained
-    options = {"output": explained.output, "space": explained.space, "rules": "rescale"}
+    options = {"output": explained.output, "space": explained.space, "rules": "rescale", "points": "paired"}
     program = compile_program(request.model, "path_secant", **options)
     walked = {name: rows for name, rows in (request.baseline or {}).items() if f"{name}.baseline" in program.inputs}
     baselines = {name: np.broadcast_to(rows, request.inputs[name].shape)[:, None] for name, rows in walked.items()}

@@ -31,17 +31,27 @@ RULES = {"secant": SECANT, "rescale": RESCALE}
 
 
 def build_path_secant(
-    model: Model, *, output: str | None = None, space: str | None = None, rules: str = "secant"
+    model: Model,
+    *,
+    output: str | None = None,
+    space: str | None = None,
+    rules: str = "secant",
+    points: str | None = None,
 ) -> Program:
-    """Compile the program; `rules` are "secant" (exact for kinks, halfway for the rest) or "rescale" (DeepLIFT's)."""
+    """Compile the program; `rules` are "secant" (exact for kinks, halfway for the rest) or "rescale" (DeepLIFT's).
+
+    `points` is "paired" where stretches share no points, so that nothing is gained by telling rows apart.
+    """
     if rules not in RULES:
         raise InvalidParameter(f"rules: came {rules!r}, expected one of {', '.join(RULES)}")
+    if points not in (None, "paired"):
+        raise InvalidParameter(f"points: came {points!r}, expected 'paired', or none for what the model allows")
     explained = model.explained(output, space)
     dtype, stretches = explained.dtype, ("int64", STRETCHES)
     arrays = {"alpha": (dtype, ("N", "K")), "start": stretches, "stop": stretches, "weight": (dtype, (*STRETCHES, "R"))}
     draft = declare(model, explained, arrays, ("value", "value.stop"))
     paths = [walk(draft, leaf) for leaf in model.leaves(explained)]
-    shared = rows_are_apart(model, explained)
+    shared = points is None and rows_are_apart(model, explained)
     between = _shared(draft, paths) if shared else _paired(draft, paths)
     graph, emit, repeat = between.graph, draft.emit, draft.emit.dim("start", 1)
     rank, ends = len(model.graph.type(explained.value).shape or ()), between.ends(graph.now(explained.value))
@@ -53,8 +63,8 @@ def build_path_secant(
     seeds = {graph.now(explained.value): draft.to_layout(explained.output, cotangent)}
     slopes = backward(emit, graph, seeds, wrt, RULES[rules], between)
     contract(draft, paths, {path.leaf.value: slopes[name] for path, name in zip(paths, wrt, strict=True)}, of="start")
-    points = "shared" if shared else "paired"
-    options = {"output": explained.output, "space": explained.space, "rules": rules, "points": points}
+    laid = "shared" if shared else "paired"
+    options = {"output": explained.output, "space": explained.space, "rules": rules, "points": laid}
     return draft.finish("path_secant", explained, options)
 
 
