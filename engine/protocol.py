@@ -26,7 +26,9 @@ LANES: tuple[Lane, ...] = ("predict", "explain")
 class Artifact(Protocol):
     """Anything that can be run.
 
-    An artifact may also have `max_items: int | None`: the most items one run may carry; 1 means row by row.
+    An artifact may also have `max_items: int | None`: the most items one run may carry; 1 means row by row. And
+    `weights: Mapping[str, Array]`: large constants of the graph by name, which are held once in memory for all
+    artifacts that have the same.
     """
 
     @property
@@ -47,17 +49,23 @@ class Artifact(Protocol):
 
 @dataclass(frozen=True)
 class StoredModel:
-    """A served model: its bytes are fetched by `load` only when a session is made."""
+    """A served model: its bytes, and its large constants by name, are fetched only when a session is made."""
 
     digest: str
     inputs: Mapping[str, Kind]
     outputs: Mapping[str, Kind]
     load: Callable[[], bytes] = field(repr=False, compare=False)
     max_items: int | None = None
+    constants: Callable[[bytes], Mapping[str, Array]] | None = field(default=None, repr=False, compare=False)
 
     def serialize(self) -> bytes:
         """The model's bytes, from wherever `load` takes them."""
         return self.load()
+
+    @property
+    def weights(self) -> Mapping[str, Array]:
+        """Its large constants by name, as far as somebody can read them."""
+        return {} if self.constants is None else self.constants(self.load())
 
 
 @dataclass(frozen=True)

@@ -17,6 +17,7 @@ import numpy as np
 
 from .errors import InvalidSettings, LoadFailed, RunFailed
 from .protocol import Array, Artifact
+from .weights import SharedWeights
 
 if TYPE_CHECKING:
     import onnxruntime
@@ -53,8 +54,9 @@ class TensorType:
 class Session:
     """One artifact, ready to run. Safe to call from many threads."""
 
-    def __init__(self, digest: str, session: onnxruntime.InferenceSession) -> None:
-        self.digest = digest
+    def __init__(self, digest: str, session: onnxruntime.InferenceSession, held: Sequence[object] = ()) -> None:
+        """`held` is what the session reads from outside and must not outlive."""
+        self.digest, self._held = digest, held
         self.inputs = {value.name: _tensor_type("input", value) for value in session.get_inputs()}
         self.outputs = {value.name: _tensor_type("output", value) for value in session.get_outputs()}
         self.providers: tuple[str, ...] = tuple(session.get_providers())
@@ -86,17 +88,20 @@ class Runtime:
         self.threads = threads or len(os.sched_getaffinity(0))
         self.version: str = onnxruntime.__version__
         self.providers = _available(providers)
+        self.weights = SharedWeights()
 
     def open(self, artifact: Artifact) -> Session:
         """A session of the artifact. Raises `LoadFailed`, naming the digest and the cause."""
         import onnxruntime
 
-        payload = artifact.serialize()
+        payload, options = artifact.serialize(), self._options()
+        on_processor = self.providers[0] == PROVIDERS["cpu"]
+        held = self.weights.lend(options, getattr(artifact, "weights", None) or {}) if on_processor else []
         try:
-            raw = onnxruntime.InferenceSession(payload, self._options(), providers=list(self.providers))
+            raw = onnxruntime.InferenceSession(payload, options, providers=list(self.providers))
         except Exception as error:
             raise LoadFailed(f"the runtime refused {artifact.digest[:12]}: {_message(error)}") from error
-        session = Session(artifact.digest, raw)
+        session = Session(artifact.digest, raw, held)
         _check_names(artifact, session)
         if session.providers[0] != self.providers[0]:
             log.warning("%s runs on %s, not on %s", artifact.digest[:12], session.providers[0], self.providers[0])

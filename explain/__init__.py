@@ -23,6 +23,7 @@ from .model import Model
 from .programs import PROGRAMS, Program
 from .request import Target
 from .run import Attribution, Run, attribute, begin
+from .weights import weights
 
 __all__ = [
     "METHODS",
@@ -51,4 +52,5 @@ __all__ = [
     "dot_test",
     "finite_difference",
     "gradient_error",
+    "weights",
 ]

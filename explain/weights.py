@@ -1,6 +1,7 @@
 """Weights beside the graph: what converts, inlines and infers copies a model's bytes, and weights are most of them.
 
-They are replaced by typed inputs of their names while a model is prepared, and put back when it is done.
+They are replaced by typed inputs of their names while a model is prepared, and put back when it is done. The same
+constants, as arrays by name, are what runtimes may hold once for a model and all of its programs.
 """
 
 from __future__ import annotations
@@ -8,11 +9,40 @@ from __future__ import annotations
 import math
 from typing import Any
 
+import numpy as np
 import onnx
-from onnx import helper
+from google.protobuf.message import DecodeError
+from onnx import TensorProto, helper, numpy_helper
+
+from .errors import InvalidModel
 
 LARGE = 1024
+READING = frozenset({"Add", "Div", "Gather", "GatherElements", "GatherND", "Mul", "Sub", "Where"})
+SHARED = frozenset({TensorProto.FLOAT, TensorProto.DOUBLE, TensorProto.INT32, TensorProto.INT64})
 DOMAINS = ("", "ai.onnx")
+
+
+def lasting_constants(graph: onnx.GraphProto) -> dict[str, np.ndarray]:
+    """Large constants that a runtime may hold once for several graphs, by name: those it reads as they are.
+
+    Kernels and matrices are not among them: each session packs its own for speed, and holds no other copy of them.
+    """
+    declared = {value.name for value in graph.input}
+    packed = {name for node in graph.node if node.op_type not in READING for name in node.input}
+    return {
+        tensor.name: numpy_helper.to_array(tensor)
+        for tensor in graph.initializer
+        if math.prod(tensor.dims) > LARGE and tensor.data_type in SHARED
+        if tensor.name not in declared | packed and tensor.data_location != TensorProto.EXTERNAL
+    }
+
+
+def weights(data: bytes) -> dict[str, np.ndarray]:
+    """`lasting_constants` of a served file. Raises InvalidModel."""
+    try:
+        return lasting_constants(onnx.load_model_from_string(data).graph)
+    except DecodeError as error:
+        raise InvalidModel("these bytes are no ONNX model") from error
 
 
 def without_weights(source: onnx.ModelProto) -> tuple[onnx.ModelProto, list[onnx.TensorProto]]:

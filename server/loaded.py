@@ -54,6 +54,7 @@ class LoadedModel:
             outputs={spec.name: kind for spec in self.manifest.outputs},
             load=lambda: file_of(self.version, "model"),
             max_items=1 if self.row_by_row else None,
+            constants=explain.weights,
         )
 
     @property

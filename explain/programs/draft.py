@@ -21,6 +21,7 @@ from ..emit import Emitter
 from ..errors import InvalidModel
 from ..graph import OPSET, Dim, Graph, Shape, elem_type
 from ..prepare import IR_VERSION
+from ..weights import lasting_constants
 
 if TYPE_CHECKING:
     from ..model import Explained, Model
@@ -47,18 +48,18 @@ class Program:
     max_items: int | None = None
 
     @cached_property
-    def data(self) -> bytes:
-        """The serialised graph."""
-        return bytes(self.model.SerializeToString(deterministic=True))
-
-    @cached_property
     def digest(self) -> str:
         """SHA-256 of the serialised graph, in hex."""
-        return hashlib.sha256(self.data).hexdigest()
+        return hashlib.sha256(self.serialize()).hexdigest()
 
     def serialize(self) -> bytes:
-        """The serialised graph, as a runtime loads it."""
-        return self.data
+        """The serialised graph, as a runtime loads it; made anew each time, not kept."""
+        return bytes(self.model.SerializeToString(deterministic=True))
+
+    @property
+    def weights(self) -> dict[str, np.ndarray]:
+        """Large constants by name that a runtime may hold once for the model and all of its programs."""
+        return lasting_constants(self.model.graph)
 
 
 class Draft:

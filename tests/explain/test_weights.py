@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import numpy as np
 import onnx
+import pytest
 from onnx import TensorProto, helper, numpy_helper
 
+import explain
 from explain.prepare import prepare
-from explain.weights import LARGE, without_weights
+from explain.weights import LARGE, weights, without_weights
 
 
 def model(listed: bool = False) -> onnx.ModelProto:
@@ -29,8 +31,8 @@ def model(listed: bool = False) -> onnx.ModelProto:
 
 
 def test_large_constants_are_typed_inputs_meanwhile() -> None:
-    light, weights = without_weights(model())
-    assert [tensor.name for tensor in weights] == ["w", "v"]
+    light, taken = without_weights(model())
+    assert [tensor.name for tensor in taken] == ["w", "v"]
     assert [tensor.name for tensor in light.graph.initializer] == ["c"]
     assert [value.name for value in light.graph.input] == ["x", "w", "v"]
     assert light.ByteSize() < 2048
@@ -62,3 +64,33 @@ def test_the_copy_keeps_every_field_but_the_weights() -> None:
     light, _ = without_weights(source)
     for name in ("doc_string", "producer_name", "ir_version", "metadata_props", "opset_import"):
         assert getattr(light, name) == getattr(source, name)
+
+
+def test_constants_to_share_are_those_that_are_read_as_they_are() -> None:
+    """A table of embeddings is in the served file and in every program; a matrix that is packed is in neither list."""
+    nodes = [
+        helper.make_node("Gather", ["table", "ids"], ["e"]),
+        helper.make_node("MatMul", ["e", "w"], ["m"]),
+        helper.make_node("Tanh", ["m"], ["t"]),
+        helper.make_node("ReduceSum", ["t", "one"], ["y"], keepdims=0),
+    ]
+    table, w = np.random.default_rng(0).standard_normal((2, 64, 64)).astype(np.float32)
+    held = [numpy_helper.from_array(a, name) for name, a in {"table": table, "w": w, "one": np.array([1])}.items()]
+    inputs = [helper.make_tensor_value_info("ids", TensorProto.INT64, ["N", "T"])]
+    outputs = [helper.make_tensor_value_info("y", TensorProto.FLOAT, ["N", 64])]
+    graph = helper.make_graph(nodes, "g", inputs, outputs, held)
+    served = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 17)], ir_version=8)
+    assert list(weights(served.SerializeToString())) == ["table"]
+    for program in ("forward", "vjp", "path_gradient", "masked_forward"):
+        compiled = explain.compile(served, program)
+        assert list(compiled.weights) == ["table"]
+        np.testing.assert_array_equal(compiled.weights["table"], table)
+
+
+def test_an_input_that_has_a_default_is_no_constant_to_share() -> None:
+    assert weights(model(listed=True).SerializeToString()) == {}
+
+
+def test_bytes_that_are_no_model_are_refused() -> None:
+    with pytest.raises(explain.InvalidModel):
+        weights(b"\xff\xff nothing")
