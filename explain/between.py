@@ -23,6 +23,7 @@ JOINTLY_LINEAR = frozenset(
     | {"Identity", "Mean", "Neg", "Pad", "ReduceMean", "ReduceSum", "Reshape", "Resize", "ReverseSequence", "Slice"}
     | {"SpaceToDepth", "Split", "Squeeze", "Sub", "Sum", "Tile", "Transpose", "Trilu", "Unsqueeze"}
 )
+COUNTING = frozenset({"MaxUnpool"})  # reads positions that are counted over all rows
 # Linear in each of the first two operands while the other stays where it is.
 PRODUCTS = frozenset({"Conv", "ConvTranspose", "Einsum", "Gemm", "MatMul", "Mul"})
 
@@ -150,6 +151,8 @@ def rows_lead(graph: Graph, wrt: Sequence[str], explained: str) -> bool:
     for node in graph.nodes:
         if path.isdisjoint(node.outputs):
             continue
+        if node.op in COUNTING:
+            return False
         read = node.inputs[:1] if node.op == "Reshape" else node.inputs
         if not loose.isdisjoint((*read, *node.outputs)):
             return False

@@ -81,8 +81,8 @@ class Model:
     ) -> None:
         self._source = source if isinstance(source, bytes) else None
         self.proto = _read(source)
-        self.batch_axes = dict(batch_axes or {})
-        self.row_by_row = row_by_row
+        self.batch_axes: dict[str, int | None] = dict.fromkeys(_scalars(self.proto)) | dict(batch_axes or {})
+        self.row_by_row = row_by_row or None in self.batch_axes.values()
         self._made: OrderedDict[str, Any] = OrderedDict()
         self._lock = threading.RLock()
 
@@ -185,8 +185,10 @@ class Model:
         """The leaf, if it keeps the input's axes in front: only then is a part of it one element of the input."""
         if len(made_of) > 1:
             raise MethodUnavailable(f"{value!r} encodes the inputs {', '.join(sorted(made_of))} together")
-        own, shape = self.graph.inputs[name].shape or (), self.graph.type(value).shape
-        producer = self.graph.producers.get(value)
+        declared, shape = self.graph.inputs[name].shape, self.graph.type(value).shape
+        if declared is None:
+            raise MethodUnavailable(f"the shape of input {name!r} is unknown; declare at least its rank")
+        own, producer = declared, self.graph.producers.get(value)
         inside = producer is not None and producer.op == "OneHot" and producer.attr("axis", -1) not in (-1, len(own))
         if shape is None or inside or not _keeps_axes(own, shape):
             raise MethodUnavailable(
@@ -243,6 +245,14 @@ class Model:
 
 
 ModelLike = Model | onnx.ModelProto | bytes | str | os.PathLike[str]
+
+
+def _scalars(proto: onnx.ModelProto) -> list[str]:
+    """Inputs and outputs without axes: they have none for the rows, which are then run one at a time."""
+    constants = {tensor.name for tensor in proto.graph.initializer}
+    ends = [value for value in (*proto.graph.input, *proto.graph.output) if value.name not in constants]
+    tensors = ((value.name, value.type.tensor_type) for value in ends if value.type.HasField("tensor_type"))
+    return [name for name, tensor in tensors if tensor.HasField("shape") and not tensor.shape.dim]
 
 
 def _keeps_axes(own: Shape, shape: Shape) -> bool:

@@ -9,6 +9,7 @@ bodies.
 
 from __future__ import annotations
 
+import re
 from collections.abc import Collection
 from typing import Any
 
@@ -16,6 +17,7 @@ import onnx
 from onnx import defs, inliner, shape_inference, version_converter
 
 from .branches import take_branches
+from .converted import open_sizes, resize_as_it_was, softmax_as_it_was
 from .errors import InvalidModel, UnsupportedOperator
 from .expansions import EXPANSIONS, LATER
 from .expansions import expand as expand_foreign
@@ -52,6 +54,7 @@ def prepare(source: onnx.ModelProto, expand: Collection[str] = ()) -> onnx.Model
         raise InvalidModel("the model holds sparse initializers; store them as dense tensors")
     model, weights = without_weights(source)
     model.ir_version = max(model.ir_version, CONSTANTS_APART)
+    open_sizes(model.graph)
     for node in model.graph.node:
         if node.op_type in MISREAD and node.domain in DOMAINS:
             _state_defaults(node, OPSET)
@@ -61,6 +64,7 @@ def prepare(source: onnx.ModelProto, expand: Collection[str] = ()) -> onnx.Model
         model = expand_foreign(_at_opset(model))
         model = _expanded(model, expand)
         constants_to_initializers(model.graph)
+        resize_as_it_was(model.graph, opset_of(source))
         model = shape_inference.infer_shapes(model, data_prop=True)
         if fold_integers(model.graph):
             model = shape_inference.infer_shapes(model, data_prop=True)
@@ -69,6 +73,7 @@ def prepare(source: onnx.ModelProto, expand: Collection[str] = ()) -> onnx.Model
             model = shape_inference.infer_shapes(model, data_prop=True)
         if state_ranks(model.graph):
             model = shape_inference.infer_shapes(model, data_prop=True)
+        softmax_as_it_was(model.graph)
     except FOREIGN as error:
         raise InvalidModel(f"the model could not be read: {_first_line(error)}") from error
     model.graph.initializer.extend(weights)
@@ -210,4 +215,6 @@ def _drop_initializers_from_inputs(graph: onnx.GraphProto) -> None:
 
 
 def _first_line(error: Exception) -> str:
-    return (str(error).strip().splitlines() or [type(error).__name__])[0]
+    """The first line, without the place in onnx's own sources."""
+    line = (str(error).strip().splitlines() or [type(error).__name__])[0]
+    return re.sub(r"^\S+:\d+: .*?Assertion .* failed: ", "", line).replace("'%s'", "that it holds")

@@ -83,10 +83,13 @@ class AdaptivePlan(ABC, Generic[P]):
         """How many evaluations the item may still have."""
         return self.budget.max_evals - int(self.spent[item])
 
-    def path_feeds(self, pieces: Sequence[P], alphas: np.ndarray, weights: int) -> Arrays:
-        """Feeds of a program along the path, a row for each piece: its points [rows, K], its slopes each alone."""
+    def path_feeds(self, pieces: Sequence[P], alphas: np.ndarray, counts: Sequence[bool]) -> Arrays:
+        """Feeds of a program along the path, a row for each piece: its points [rows, K], its slopes each alone.
+
+        `counts` says which of the slopes are wanted: at the ends of a path only f is.
+        """
         items = np.array([piece.item for piece in pieces])
         feeds = {name: array[items] for name, array in self.request.inputs.items()}
         feeds |= {f"{name}.baseline": rows[items] for name, rows in self.baselines.items()}
-        each = np.tile(np.eye(weights, dtype=self.dtype), (len(items), 1, 1))
+        each = np.tile(np.diag(np.array(counts, dtype=self.dtype)), (len(items), 1, 1))
         return feeds | {"alpha": alphas.astype(self.dtype), "weight": each} | target_feeds(self.request, items)

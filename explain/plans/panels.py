@@ -137,7 +137,7 @@ class PanelPlan(AdaptivePlan[Panel]):
             chosen = panels[first : first + rows]
             alphas = np.stack([panel.points for panel in chosen])
             for part in (alphas[:, cut : cut + width] for cut in range(0, count, width)):
-                feeds = self.path_feeds(chosen, part, part.shape[1])
+                feeds = self.path_feeds(chosen, part, [0 < at < 1 for at in part[0]])
                 yield Step(self.program, feeds, partial(self._take, chosen, part))
 
     def _take(self, panels: list[Panel], alphas: np.ndarray, outputs: Mapping[str, np.ndarray]) -> None:

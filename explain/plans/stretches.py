@@ -11,7 +11,9 @@ stretches miss adds as squares. Of this, 95 % intervals are claimed, of Student'
 (degrees of freedom by Satterthwaite 1946, doi:10.2307/3002019). The difference one halving before, which has fallen
 since, is a second look, of which the larger counts; where all differences have one sign, as for curvature, they add up
 whole. Because single features agree by chance, the total over all features is held against how much their slopes change
-along the path, and no feature claims less than its share of that. To this comes the rounding of the model's arithmetic.
+along the path, and no feature claims less than its share of that. What all of them lack to the change of f is an error
+too, of the largest at least: halves may agree with the whole on what neither sees. To this comes the rounding of the
+model's arithmetic.
 """
 
 from __future__ import annotations
@@ -132,7 +134,7 @@ class StretchPlan(AdaptivePlan[Stretch]):
     def _feeds(self, stretches: list[Stretch], layout: Layout) -> Arrays:
         alphas = np.array([[s.start + (s.stop - s.start) * at for at in layout.points] for s in stretches])
         ends = np.tile(np.array(layout.pieces, dtype=np.int64), (len(stretches), 1, 1))
-        feeds = self.path_feeds(stretches, alphas, len(layout.pieces))
+        feeds = self.path_feeds(stretches, alphas, [True] * len(layout.pieces))
         return feeds | {"start": ends[:, :, 0], "stop": ends[:, :, 1]}
 
     def _take(self, stretches: list[Stretch], layout: Layout, outputs: Mapping[str, np.ndarray]) -> None:
@@ -168,7 +170,14 @@ class StretchPlan(AdaptivePlan[Stretch]):
         total = float((change[known] ** 2).sum())
         level = np.sqrt(float((error[known] ** 2).sum()) / total) if total else 0.0
         rounding = self.rounding * np.abs(halves).sum(axis=(0, 1))
-        return halves.sum(axis=(0, 1)), np.maximum(error, level * change) + rounding
+        phi = halves.sum(axis=(0, 1))
+        return phi, np.maximum(np.maximum(error, level * change), self._missing(item, phi)) + rounding
+
+    def _missing(self, item: int, phi: np.ndarray) -> np.ndarray:
+        """What attributions [P] lack to the change of f, as a share of each as large as it is."""
+        size, gap = np.abs(phi), float(self.ends[1, item] - self.ends[0, item] - phi[np.isfinite(phi)].sum())
+        top = largest(phi)
+        return size * (abs(gap) / top) if top and np.isfinite(gap) else np.full_like(phi, abs(gap))
 
 
 def _interval(*looks: np.ndarray) -> float:

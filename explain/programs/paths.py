@@ -125,7 +125,7 @@ def contract(draft: Draft, paths: list[Path], slopes: Mapping[str, str], of: str
         leaf, kind = path.leaf, draft.model.graph.type(path.leaf.value)
         rows = draft.from_layout(leaf.input, slopes[leaf.value], len(kind.shape or ()))
         weight = emit.transpose(emit.cast_like_value("weight", rows), perm=[0, 2, 1])
-        each = emit.reshape(rows, emit.join(emit.dims(of, 0, 2), -1))
+        each = _counting(emit, emit.reshape(rows, emit.join(emit.dims(of, 0, 2), -1)))
         sides = emit.join(emit.dim(of, 0), emit.dim("weight", 2))
         whole = emit.matmul(weight, emit.mul(path.difference, each))
         shape = emit.join(sides, emit.dims(leaf.input, 1))
@@ -140,3 +140,9 @@ def contract(draft: Draft, paths: list[Path], slopes: Mapping[str, str], of: str
         total = parts[0] if len(parts) == 1 else emit.node("Sum", parts)[0]
         item = free(item_shape(draft.model, name))
         draft.output(f"{name}.attribution", total, emit.dtype(total), ("N", "R", *item))
+
+
+def _counting(emit: Emitter, each: str) -> str:
+    """The slopes, 0 where no weighting counts them: what is infinite or no number is not 0 when its weight is."""
+    counts = emit.greater(emit.reduce_max(emit.abs("weight"), [2], keepdims=1), 0.0)
+    return emit.where(counts, each, np.zeros((), dtype=emit.dtype(each)))

@@ -71,6 +71,8 @@ def power(emit: Emitter, node: Node, grad: str) -> Gradients:
     one = np.array(1, dtype=emit.dtype(x))
     base = x if known is not None and known.all() else emit.where(emit.equal(exponent, 0.0), one, x)
     dx = emit.mul(grad, emit.mul(exponent, emit.pow(base, emit.sub(exponent, one))))
+    if known is None or (known < 1).any() or (known != np.round(known)).any():
+        dx = _where_asked(emit, grad, dx)
     positive = emit.greater(x, 0.0)
     logarithm = emit.where(positive, emit.log(emit.where(positive, x, one)), np.zeros_like(one))
     return dx, emit.cast_like_value(emit.mul(grad, emit.mul(node.outputs[0], logarithm)), p)
@@ -88,12 +90,18 @@ def exp(emit: Emitter, node: Node, grad: str) -> Gradients:
 
 @vjp("Log")
 def log(emit: Emitter, node: Node, grad: str) -> Gradients:
-    return emit.div(grad, node.inputs[0])
+    return _where_asked(emit, grad, emit.div(grad, node.inputs[0]))
 
 
 @vjp("Sqrt")
 def sqrt(emit: Emitter, node: Node, grad: str) -> Gradients:
-    return emit.div(emit.mul(grad, 0.5), node.outputs[0])
+    return _where_asked(emit, grad, emit.div(emit.mul(grad, 0.5), node.outputs[0]))
+
+
+def _where_asked(emit: Emitter, grad: str, result: str) -> str:
+    """0 where nothing is asked: behind a choice that was not taken, a slope may be infinite or no number."""
+    zero = np.zeros((), dtype=emit.dtype(grad))
+    return emit.where(emit.equal(grad, zero), zero, result)
 
 
 @vjp("Reciprocal")

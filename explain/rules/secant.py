@@ -125,6 +125,7 @@ def clipped(emit: Emitter, node: Chord, grad: str) -> Gradients:
         slope = emit.sub(slope, positive_share(emit, *(emit.sub(low, end) for end in node.ends())))
     if high:
         slope = emit.sub(slope, positive_share(emit, *(emit.sub(end, high) for end in node.ends())))
+    slope = emit.max(slope, np.zeros((), dtype=emit.dtype(grad)))  # bounds that cross leave nothing
     return emit.mul(grad, slope), *[None] * (len(node.inputs) - 1)
 
 
@@ -143,36 +144,71 @@ def _lead(emit: Emitter, first: tuple[str, str], second: tuple[str, str]) -> str
     leads for p / (p + q) of the way; for half of it, where they are one and the same.
     """
     p, q = (emit.abs(emit.sub(one, other)) for one, other in zip(first, second, strict=True))
+    return _share(emit, p, q, 0.5)
+
+
+def _share(emit: Emitter, p: str, q: str, neither: float) -> str:
+    """p / (p + q), or what is said where both are 0."""
     total = emit.add(p, q)
-    half, one = (np.array(number, dtype=emit.dtype(total)) for number in (0.5, 1))
+    instead, one = (np.array(number, dtype=emit.dtype(total)) for number in (neither, 1))
     apart = emit.greater(total, np.zeros_like(one))
-    return emit.where(apart, emit.div(p, emit.where(apart, total, one)), half)
+    return emit.where(apart, emit.div(p, emit.where(apart, total, one)), instead)
 
 
 def _handed_over(
-    emit: Emitter, grad: str, y: tuple[str, str], operands: list[tuple[str, str]], add_up: Callable[[list[str]], str]
+    emit: Emitter,
+    grad: str,
+    y: tuple[str, str],
+    operands: list[tuple[str, str]],
+    add_up: Callable[[list[str]], str],
+    top: Callable[[list[str]], str],
 ) -> list[str]:
-    """What leads at the start has the gradient until what leads at the stop takes it; ties count as one, and share.
+    """What leads at the start has the gradient until what leads at the stop takes it, or one between them does.
 
-    `y` is the extreme at both ends, `operands` what it is the extreme of, `add_up` adds operands up to its shape.
+    `y` is the extreme at both ends, `operands` what it is the extreme of; `add_up` and `top` add operands up to its
+    shape and take their extreme. Ties count as one, and share. Of those that lead between the two, the one counts that
+    leads where they cross.
     """
     masks = [[emit.equal(pair[end], y[end]) for pair in operands] for end in (0, 1)]
-    counts = [add_up([emit.cast_like_value(mask, grad) for mask in side]) for side in masks]
+    here = [_mean(emit, masks[0], [pair[end] for pair in operands], add_up) for end in (0, 1)]
+    there = [_mean(emit, masks[1], [pair[end] for pair in operands], add_up) for end in (0, 1)]
+    cross = _lead(emit, (y[0], here[1]), (there[0], y[1]))
+    crossing = [emit.add(start, emit.mul(cross, emit.sub(stop, start))) for start, stop in operands]
+    highest = top(crossing)
+    masks.insert(1, [emit.equal(operand, highest) for operand in crossing])
+    between = [_mean(emit, masks[1], [pair[end] for pair in operands], add_up) for end in (0, 1)]
+    level = emit.add(y[0], emit.mul(cross, emit.sub(here[1], y[0])))
+    above, one = emit.abs(emit.sub(highest, level)), np.ones((), dtype=emit.dtype(grad))
+    begins = emit.mul(cross, _share(emit, emit.abs(emit.sub(y[0], between[0])), above, 1.0))
+    lasts = _share(emit, above, emit.abs(emit.sub(y[1], between[1])), 0.0)
+    ends = emit.add(cross, emit.mul(emit.sub(one, cross), lasts))
+    shares = begins, emit.sub(ends, begins), emit.sub(one, ends)
+    parts = [
+        emit.div(emit.mul(grad, share), _count(emit, side, add_up, grad))
+        for share, side in zip(shares, masks, strict=True)
+    ]
+    each = zip(*masks, strict=True)
+    return [
+        emit.node("Sum", [only_where(emit, m, part) for m, part in zip(own, parts, strict=True)])[0] for own in each
+    ]
 
-    def then(leader: int, end: int) -> str:
-        picked = [only_where(emit, mask, pair[end]) for mask, pair in zip(masks[leader], operands, strict=True)]
-        return emit.div(add_up(picked), counts[leader])
 
-    early = emit.mul(grad, _lead(emit, (y[0], then(0, 1)), (then(1, 0), y[1])))
-    first, second = emit.div(early, counts[0]), emit.div(emit.sub(grad, early), counts[1])
-    return [emit.add(only_where(emit, a, first), only_where(emit, b, second)) for a, b in zip(*masks, strict=True)]
+def _count(emit: Emitter, masks: list[str], add_up: Callable[[list[str]], str], like: str) -> str:
+    return add_up([emit.cast_like_value(mask, like) for mask in masks])
+
+
+def _mean(emit: Emitter, masks: list[str], operands: list[str], add_up: Callable[[list[str]], str]) -> str:
+    """The mean of the operands that are marked."""
+    picked = [only_where(emit, mask, operand) for mask, operand in zip(masks, operands, strict=True)]
+    return emit.div(add_up(picked), _count(emit, masks, add_up, operands[0]))
 
 
 @secant("Max", "Min", broadcasts="all")
 def extreme(emit: Emitter, node: Chord, grad: str) -> Gradients:
     operands = [node.ends(index) for index in range(len(node.inputs))]
     y = node.start.outputs[0], node.stop.outputs[0]
-    return _handed_over(emit, grad, y, operands, lambda values: emit.node("Sum", values)[0])
+    add_up, top = (lambda values, op=op: emit.node(op, values)[0] for op in ("Sum", node.op))
+    return _handed_over(emit, grad, y, operands, add_up, top)
 
 
 @secant("ReduceMax", "ReduceMin", "GlobalMaxPool")
@@ -183,8 +219,9 @@ def reduced_extreme(emit: Emitter, node: Chord, grad: str) -> Gradients:
     axes: list[Any] = [list(range(2, node.rank()))] if pooled else list(filter(None, node.inputs[1:2]))
     shaped = (lambda value: value) if pooled else partial(kept, emit, node)
     y = shaped(node.start.outputs[0]), shaped(node.stop.outputs[0])
-    add_up: Callable[[list[str]], str] = lambda values: emit.reduce_sum(values[0], *axes, keepdims=1)  # noqa: E731
-    return _handed_over(emit, shaped(grad), y, [node.ends()], add_up)[0]
+    reducing = emit.reduce_min if node.op == "ReduceMin" else emit.reduce_max
+    add_up, top = (lambda values, f=f: f(values[0], *axes, keepdims=1) for f in (emit.reduce_sum, reducing))
+    return _handed_over(emit, shaped(grad), y, [node.ends()], add_up, top)[0]
 
 
 @secant("MaxPool", many=True)

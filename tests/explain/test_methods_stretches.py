@@ -148,6 +148,28 @@ def test_where_nothing_bends_any_more_nothing_is_halved() -> None:
     assert found.quality[0]["evaluations"] < EVERY + 40 * 5
 
 
+def test_what_neither_whole_nor_halves_see_is_claimed_where_the_sum_shows_it() -> None:
+    """Bounds that are computed have no rule between two points: kinks fall where they like, the sum is off."""
+    nodes: Nodes = [
+        ("MatMul", ["x", "w"], ["a"]),
+        ("ReduceMean", ["a", "last"], ["low"], {"keepdims": 1}),
+        ("Clip", ["a", "bound", ""], ["unused"]),
+        ("Max", ["a", "low"], ["kept"]),
+        ("Where", ["wide", "kept", "a"], ["b"]),
+        ("Clip", ["b", "scalar"], ["c"]),
+        ("ReduceSum", ["c", "last"], ["s"], {"keepdims": 1}),
+        ("Sin", ["s"], ["y"]),
+    ]
+    weights = {"w": numbers(4, 6, seed=620), "last": np.array([1]), "bound": np.float32(0), "scalar": np.float32(-0.5)}
+    weights |= {"wide": np.array([True, False] * 3)}
+    model = made(nodes, {"x": ("float32", ["n", 4])}, {"y": ("float32", ["n", 1])}, weights)
+    found = found_by(model, X, BASELINE, tolerance=0.0, max_evals=17)
+    gaps = np.array([abs(figures["completeness_gap"]) for figures in found.quality])
+    claims = np.array([figures["quadrature_error"] for figures in found.quality])
+    assert (claims >= gaps * 0.999).all()
+    assert gaps.max() > 1e-4
+
+
 def test_smooth_networks_have_points_and_bent_ones_stretches() -> None:
     for model, plan in ((mlp(), PanelPlan), (network(), StretchPlan)):
         options: dict[str, Any] = {"baseline": 0.0, "target": 0, "rule": "adaptive"}

@@ -194,3 +194,22 @@ def test_a_choice_between_fixed_conditions_is_no_kink() -> None:
     weights = {"keep": np.array([True, False, True, True]), "zero": np.float32(0)}
     model = explain.Model(made(nodes, {"x": ("float32", ["n", 4])}, {"y": ("float32", ["n", 4])}, weights))
     assert not path_secant.has_kinks(model, model.explained())
+
+
+def test_positions_counted_over_all_rows_are_not_taken_apart() -> None:
+    """MaxUnpool puts values where MaxPool says, counted from the first row on."""
+    nodes: Nodes = [
+        ("MaxPool", ["x"], ["p", "i"], {"kernel_shape": [2], "strides": [2]}),
+        ("Relu", ["p"], ["r"]),
+        ("MaxUnpool", ["r", "i"], ["u"], {"kernel_shape": [2], "strides": [2]}),
+        ("Mul", ["u", "k"], ["m"]),
+        ("ReduceSum", ["m", "axes"], ["y"], {"keepdims": 0}),
+    ]
+    weights = {"k": numbers(2, 6, seed=530), "axes": np.array([2])}
+    model = made(nodes, {"x": ("float32", ["n", 2, 6])}, {"y": ("float32", ["n", 2])}, weights)
+    program = explain.compile(model, "path_secant")
+    assert program.options["points"] == "paired"
+    x = numbers(N, 2, 6, seed=531)
+    found = run(program, feeds(model, {"x": x}, {"x": x / 2}, 4))  # no maximum moves on the way
+    expected = attribute(model, {"x": x}, "integrated_gradients", baseline=x / 2, target=1, n_steps=8)
+    np.testing.assert_allclose(found["x.attribution"][:, 0], expected.values["x"], rtol=1e-4, atol=1e-6)

@@ -8,6 +8,7 @@ import torch
 from onnx import TensorProto, helper
 
 import explain
+from tests.explain.graphs import made, run
 from tests.explain.single import Case, Const, Fed, case, check, gradients, numbers
 
 F = torch.nn.functional
@@ -233,3 +234,20 @@ def test_refusals_name_operator_node_and_opset(subject: Case, reason: str) -> No
     with pytest.raises(explain.UnsupportedOperator, match=reason) as caught:
         explain.compile(subject.model(items=True), "vjp")
     assert (caught.value.op, caught.value.node, caught.value.opset) == (subject.op, "under_test", 18)
+
+
+@pytest.mark.parametrize("op", ["Sqrt", "Log", "Pow", "Reciprocal"])
+def test_a_choice_that_was_not_taken_has_no_part_in_the_gradient(op: str) -> None:
+    """where(x > 0, op(x), x): below 0 the slope of op is no number or infinite, and nobody asks for it."""
+    given = ["x", "p"] if op == "Pow" else ["x"]
+    nodes = [
+        ("Greater", ["x", "zero"], ["c"]),
+        (op, given, ["s"]),
+        ("Where", ["c", "s", "x"], ["y"]),
+    ]
+    weights = {"zero": np.float32(0), "p": np.float32(0.5)}
+    weights = weights if op == "Pow" else {"zero": weights["zero"]}
+    model = made(nodes, {"x": ("float32", ["n"])}, {"y": ("float32", ["n"])}, weights)
+    x = np.array([-1.0, 4.0], np.float32)
+    found = run(explain.compile(model, "vjp"), {"x": x, "y.cotangent": np.ones(2, np.float32)})["x.gradient"]
+    np.testing.assert_allclose(found, [1.0, {"Log": 0.25, "Reciprocal": -0.0625}.get(op, 0.25)], rtol=1e-5)

@@ -141,6 +141,25 @@ def test_where_nothing_changes_the_slope_is_the_gradient(name: str) -> None:
     np.testing.assert_allclose(found, point["x.attribution"], rtol=1e-5, atol=1e-6)
 
 
+def test_bounds_that_cross_leave_nothing() -> None:
+    """min(max(x, 1), -1) is -1 for every x."""
+    assert not secant(one("Clip", {"low": F(1), "high": F(-1)}), 3).any()
+
+
+def test_a_third_number_that_leads_between_the_first_and_the_last_is_seen() -> None:
+    """The largest of x, 0.1 and -x on the way from -1 to 1: each leads in turn, all within one stretch."""
+    nodes: Nodes = [("Neg", ["x"], ["m"]), ("Concat", ["x", "m", "k"], ["c"], {"axis": 2})]
+    nodes = [*nodes, ("ReduceMax", ["c", "axes"], ["y"], {"keepdims": 0})]
+    weights = {"k": np.full((1, 1, 1), F(0.1)), "axes": np.array([2])}
+    model = made(nodes, {"x": ("float32", [1, 1, 1])}, {"y": ("float32", [1, 1])}, weights)
+    feeds = {"x": np.ones((1, 1, 1), F), "x.baseline": -np.ones((1, 1, 1, 1), F), "alpha": np.array([[0, 0.7]], F)}
+    feeds |= {"start": np.array([[0]]), "stop": np.array([[1]]), "weight": np.ones((1, 1, 1), F)}
+    feeds |= {"target": np.zeros((1, 1, 1), np.int64), "target.weight": np.ones((1, 1), F)}
+    found = run(explain.compile(model, "path_secant"), feeds)["x.attribution"]
+    # from -1 to 0.4: slope -1 for 0.9, none for 0.2, 1 for 0.3 of 1.4; d is 2
+    assert found.item() == pytest.approx(2 * (0.3 - 0.9) / 1.4, rel=1e-5)
+
+
 def test_every_rule_is_here() -> None:
     assert {name.partition(",")[0].partition(" ")[0] for name in (*BENT, *CURVED, *JUMPING)} == {
         op for _, op in SECANT.rules
