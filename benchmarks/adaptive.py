@@ -1,6 +1,6 @@
 """What the adaptive rule of integrated gradients costs and claims, against fixed Gauss-Legendre rules, on real rows.
 
-    python -m benchmarks.adaptive            # writes benchmarks/results/adaptive.md
+    OMP_WAIT_POLICY=PASSIVE python -m benchmarks.adaptive   # writes benchmarks/results/adaptive.md
 
 Over 200 rows of trained models, against 2,000 Gauss-Legendre steps (never by the completeness gap). Attribution error
 of a row: max|phi - phi'| / max|phi'|. `fixed` is the smallest number of Gauss-Legendre steps with at most the adaptive
@@ -62,6 +62,7 @@ def runner() -> Callable[[explain.Program, dict[str, np.ndarray]], dict[str, np.
     sessions: dict[str, Any] = {}
     options = onnxruntime.SessionOptions()
     options.intra_op_num_threads = THREADS
+    options.add_session_config_entry("session.intra_op.allow_spinning", "0")  # threads that wait would take the cores
 
     def run(program: explain.Program, feeds: dict[str, np.ndarray]) -> dict[str, np.ndarray]:
         if program.digest not in sessions:
