@@ -167,6 +167,15 @@ class Running:
     def log(self) -> str:
         return self.log_path.read_text(errors="replace")
 
+    def says(self, text: str, seconds: float = 10) -> bool:
+        """Whether the log has `text`, now or soon: the welcome is printed beside the first requests."""
+        end = time.monotonic() + seconds
+        while text not in self.log():
+            if time.monotonic() > end:
+                return False
+            time.sleep(0.05)
+        return True
+
     def post(self, path: str, body: Any, **headers: str) -> requests.Response:
         """POST of an object as JSON or of bytes as they are."""
         data = body if isinstance(body, bytes) else json.dumps(body).encode()

@@ -129,7 +129,7 @@ def test_an_empty_store_is_served_and_says_so(start: Any, tmp_path: Path) -> Non
     Store(tmp_path / "empty", create=True)
     server = start(tmp_path / "empty")
     assert server.get("/v1/models") == {"models": []}
-    assert "no model" in server.log()
+    assert server.says("no model"), server.log()
     missing = server.post("/v1/models/tumour:predict", {"instances": [[1]]})
     assert missing.status_code == 404
     assert "tumour" in missing.json()["error"]
