@@ -7,6 +7,7 @@ that names the parameter, what came and what was expected.
 from __future__ import annotations
 
 import hashlib
+import math
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
@@ -182,7 +183,7 @@ def resolve_target(explained: Explained, outputs: Arrays, target: Any, items: in
 
 def _predicted(output: np.ndarray, items: int) -> np.ndarray:
     shape = output.shape[1:]
-    if int(np.prod(shape)) == 1:
+    if math.prod(shape) == 1:
         return np.zeros((items, len(shape)), dtype=np.int64)
     if len(shape) != 1:
         raise InvalidTarget(f"target: the output has shape {list(shape)} for each item; say which element to explain")
@@ -239,7 +240,7 @@ def resolve_groups(inputs: Arrays, groups: Mapping[str, Any] | None, names: Any)
             raise InvalidParameter("group_names: came without groups")
         start, index = 0, {}
         for name, array in inputs.items():
-            size = int(np.prod(array.shape[1:]))
+            size = math.prod(array.shape[1:])
             index[name] = np.arange(start, start + size, dtype=np.int64).reshape(array.shape[1:])
             start += size
         return Groups(index, start, None)

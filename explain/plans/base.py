@@ -100,7 +100,7 @@ def capacity(model: Model, inputs: Arrays) -> int:
     if model.row_by_row:
         return 1
     widths = model.remember("widths of encodings", lambda: _widths(model))
-    size = max(1, max(int(np.prod(array.shape[1:])) * widths.get(name, 1) for name, array in inputs.items()))
+    size = max(1, max(math.prod(array.shape[1:]) * widths.get(name, 1) for name, array in inputs.items()))
     return max(1, min(ROWS_PER_RUN, ELEMENTS_PER_RUN // size))
 
 
@@ -122,9 +122,11 @@ def target_feeds(request: Request, rows: slice | np.ndarray) -> Arrays:
 def pick(request: Request, value: np.ndarray, rows: slice) -> np.ndarray:
     """f [N, K] from `value` [N, K, C]: the targets' weighted sum, C in the order of the output's elements."""
     index, weight = request.target.index[rows], request.target.weight[rows]
-    shape = request.outputs[request.explained.output].shape[1:]
-    places = np.ravel_multi_index(tuple(np.moveaxis(index, 2, 0)), shape) if shape else np.zeros(index.shape[:2], int)
-    picked = np.take_along_axis(value, np.asarray(places)[:, None, :], axis=2)
+    places = np.zeros(index.shape[:2], dtype=np.int64)
+    for axis, size in enumerate(request.outputs[request.explained.output].shape[1:]):
+        places = places * size + index[:, :, axis]
+    items, evaluations = np.arange(len(value))[:, None, None], np.arange(value.shape[1])[:, None]
+    picked = value[items, evaluations, places[:, None, :]]
     return np.asarray((picked * weight[:, None, :]).sum(axis=2))
 
 
