@@ -13,10 +13,10 @@ from typing import Any
 
 import numpy as np
 import onnx
-from onnx import helper
-from onnx.reference import ReferenceEvaluator
+from onnx import helper, numpy_helper
 
-from .graph import OPSET, reads, rename_node
+from .fold import evaluated
+from .graph import reads, rename_node
 
 LARGE = 7919  # a size that nothing in a model is likely to be compared with; open sizes are this and more
 SMALL_OPERATORS = frozenset(
@@ -72,17 +72,20 @@ def _may_be_one_row(graph: onnx.GraphProto) -> bool:
 def _sizes(graph: onnx.GraphProto) -> dict[str, list[int | str]]:
     """Axes of values whose rank is known: their sizes, or the symbols or names of open ones."""
     return {
-        value.name: [dim.dim_value or dim.dim_param or f"{value.name} {axis}" for axis, dim in enumerate(shape.dim)]
+        value.name: [
+            dim.dim_value or dim.dim_param or f"{value.name} {axis}"
+            for axis, dim in enumerate(value.type.tensor_type.shape.dim)
+        ]
         for value in (*graph.value_info, *graph.input, *graph.output)
-        if (shape := value.type.tensor_type.shape) is not None and value.type.tensor_type.HasField("shape")
+        if value.type.tensor_type.HasField("shape")
     }
 
 
 def _condition(name: str, producers: Any, constants: Any, sizes: dict[str, list[int | str]]) -> bool | None:
     """The truth of a condition, None where it depends on more than shapes and constants, or on an open size."""
-    nodes: list[onnx.NodeProto] = []
+    needed: set[str] = set()
     shaped: dict[str, list[int | str]] = {}
-    held: dict[str, onnx.TensorProto] = {}
+    held: dict[str, np.ndarray] = {}
     todo, seen = [name], set()
     while todo:
         here = todo.pop()
@@ -91,44 +94,28 @@ def _condition(name: str, producers: Any, constants: Any, sizes: dict[str, list[
         seen.add(here)
         node = producers.get(here)
         if here in constants:
-            held[here] = constants[here]
+            held[here] = numpy_helper.to_array(constants[here])
         elif node is not None and node.op_type == "Shape" and not node.attribute and node.input[0] in sizes:
             shaped[here] = sizes[node.input[0]]
         elif node is not None and node.op_type in SMALL_OPERATORS:
-            nodes.append(node)
+            needed.add(here)
             todo.extend(filter(None, node.input))
         else:
             return None
     symbols = sorted({size for axes in shaped.values() for size in axes if isinstance(size, str)})
+    ordered = [node for key, node in producers.items() if key in needed]  # as in the graph
     answers = set()
     for guess in (dict.fromkeys(symbols, 1), {symbol: LARGE + place for place, symbol in enumerate(symbols)}):
         feeds = {key: np.array([s if isinstance(s, int) else guess[s] for s in axes]) for key, axes in shaped.items()}
-        answers.add(_evaluated(name, nodes, held, feeds))
+        answers.add(_truth(ordered, name, held | feeds))
     return answers.pop() if len(answers) == 1 else None
 
 
-def _evaluated(name: str, nodes: list[onnx.NodeProto], held: Any, feeds: dict[str, np.ndarray]) -> bool | None:
-    order = {id(node): place for place, node in enumerate(_ordered(nodes, {*held, *feeds}))}
-    ordered = sorted(nodes, key=lambda node: order[id(node)])
-    inputs = [helper.make_empty_tensor_value_info(key) for key in feeds]
-    outputs = [helper.make_empty_tensor_value_info(name)]
-    graph = helper.make_graph(ordered, "condition", inputs, outputs, list(held.values()))
-    model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", OPSET)])
+def _truth(nodes: list[onnx.NodeProto], name: str, feeds: dict[str, np.ndarray]) -> bool | None:
     try:
-        results: Any = ReferenceEvaluator(model).run(None, feeds)
-        return bool(np.asarray(results[0]).item())
+        return bool(evaluated(nodes, name, feeds).item())
     except Exception:  # whatever a guess makes impossible, the condition is not known
         return None
-
-
-def _ordered(nodes: list[onnx.NodeProto], known: set[str]) -> Iterator[onnx.NodeProto]:
-    """Nodes behind what they read."""
-    rest = list(nodes)
-    while rest:
-        ready = [node for node in rest if all(not name or name in known for name in node.input)]
-        yield from ready
-        known = known | {name for node in ready for name in node.output}
-        rest = [node for node in rest if not any(node is other for other in ready)]
 
 
 def _inlined(node: onnx.NodeProto, body: onnx.GraphProto, graph: onnx.GraphProto) -> Iterator[onnx.NodeProto]:

@@ -60,7 +60,7 @@ def _value(
         feeds[name] = value
     if _count(node, list(feeds.values())) > LARGEST:
         return None
-    result = _evaluated(node, feeds)
+    result = evaluated([node], node.output[0], feeds)
     return result if result.dtype.kind == "i" and result.size <= LARGEST else None
 
 
@@ -74,9 +74,10 @@ def _count(node: onnx.NodeProto, operands: list[np.ndarray]) -> int:
     return 0
 
 
-def _evaluated(node: onnx.NodeProto, feeds: dict[str, np.ndarray]) -> np.ndarray:
+def evaluated(nodes: list[onnx.NodeProto], output: str, feeds: dict[str, np.ndarray]) -> np.ndarray:
+    """A value that nodes in order make of the arrays given, by the reference implementation."""
     inputs = [helper.make_empty_tensor_value_info(name) for name in feeds]
-    graph = helper.make_graph([node], "fold", inputs, [helper.make_empty_tensor_value_info(node.output[0])])
+    graph = helper.make_graph(nodes, "fold", inputs, [helper.make_empty_tensor_value_info(output)])
     model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", OPSET)])
     results: Any = ReferenceEvaluator(model).run(None, feeds)
     return np.asarray(results[0])
