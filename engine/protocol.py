@@ -27,8 +27,8 @@ class Artifact(Protocol):
     """Anything that can be run.
 
     An artifact may also have `max_items: int | None`: the most items one run may carry; 1 means row by row. And
-    `weights: Mapping[str, Array]`: large constants of the graph by name, which are held once in memory for all
-    artifacts that have the same.
+    `constants(data) -> Mapping[str, Array]`: large constants by name of the graph that `data` is, which are held once
+    in memory for all artifacts that have the same.
     """
 
     @property
@@ -49,7 +49,7 @@ class Artifact(Protocol):
 
 @dataclass(frozen=True)
 class StoredModel:
-    """A served model: its bytes, and its large constants by name, are fetched only when a session is made."""
+    """A served model: its bytes are fetched by `load`, and read by `constants`, only when a session is made."""
 
     digest: str
     inputs: Mapping[str, Kind]
@@ -61,11 +61,6 @@ class StoredModel:
     def serialize(self) -> bytes:
         """The model's bytes, from wherever `load` takes them."""
         return self.load()
-
-    @property
-    def weights(self) -> Mapping[str, Array]:
-        """Its large constants by name, as far as somebody can read them."""
-        return {} if self.constants is None else self.constants(self.load())
 
 
 @dataclass(frozen=True)

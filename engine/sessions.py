@@ -96,7 +96,8 @@ class Runtime:
 
         payload, options = artifact.serialize(), self._options()
         on_processor = self.providers[0] == PROVIDERS["cpu"]
-        held = self.weights.lend(options, getattr(artifact, "weights", None) or {}) if on_processor else []
+        constants = getattr(artifact, "constants", None) if on_processor else None
+        held = self.weights.lend(options, constants(payload)) if constants else []
         try:
             raw = onnxruntime.InferenceSession(payload, options, providers=list(self.providers))
         except Exception as error:

@@ -56,8 +56,7 @@ class Program:
         """The serialised graph, as a runtime loads it; made anew each time, not kept."""
         return bytes(self.model.SerializeToString(deterministic=True))
 
-    @property
-    def weights(self) -> dict[str, np.ndarray]:
+    def constants(self, data: bytes) -> dict[str, np.ndarray]:  # noqa: ARG002 - it need not be read again
         """Large constants by name that a runtime may hold once for the model and all of its programs."""
         return lasting_constants(self.model.graph)
 

@@ -73,4 +73,4 @@ def test_the_session_reads_them_and_not_its_own_copy() -> None:
 def test_none_are_lent_by_default() -> None:
     held = SharedWeights()
     assert len(held) == 0
-    assert engine.StoredModel("d", {}, {}, lambda: b"").weights == {}
+    assert engine.StoredModel("d", {}, {}, lambda: b"").constants is None

@@ -83,8 +83,8 @@ def test_constants_to_share_are_those_that_are_read_as_they_are() -> None:
     assert list(weights(served.SerializeToString())) == ["table"]
     for program in ("forward", "vjp", "path_gradient", "masked_forward"):
         compiled = explain.compile(served, program)
-        assert list(compiled.weights) == ["table"]
-        np.testing.assert_array_equal(compiled.weights["table"], table)
+        assert list(compiled.constants(compiled.serialize())) == ["table"]
+        np.testing.assert_array_equal(compiled.constants(compiled.serialize())["table"], table)
 
 
 def test_an_input_that_has_a_default_is_no_constant_to_share() -> None:
