@@ -41,6 +41,15 @@ class Chord(Node):
         """Input `index` at the start and at the stop."""
         return self.start.inputs[index], self.stop.inputs[index]
 
+    def results(self) -> tuple[str, str]:
+        """Its first output at the start and at the stop."""
+        return self.start.outputs[0], self.stop.outputs[0]
+
+
+def halfway(emit: Emitter, start: str, stop: str) -> str:
+    """The mean of two values."""
+    return emit.mul(emit.add(start, stop), 0.5)
+
 
 class Between(ABC):
     """Shows the nodes of a placed graph as chords; `wrt` are its values at which the paths are walked."""
@@ -89,7 +98,7 @@ class Between(ABC):
 
     def _halfway(self, name: str) -> str:
         start, stop = self.ends(name)
-        middle = self.emit.mul(self.emit.add(start, stop), 0.5)
+        middle = halfway(self.emit, start, stop)
         self.emit.sized(middle, stop)
         self._same_kind(middle, name)
         return middle

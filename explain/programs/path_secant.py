@@ -25,8 +25,6 @@ from .paths import Path, contract, declare, place_at, walk
 from .target import select
 
 STRETCHES = ("N", "M")
-
-
 RULES = {"secant": SECANT, "rescale": RESCALE}
 
 

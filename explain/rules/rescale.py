@@ -15,7 +15,7 @@ from typing import Any
 
 import numpy as np
 
-from ..between import Chord
+from ..between import Chord, halfway
 from ..emit import Emitter
 from ..graph import Node
 from ..registry import Gradients, Registry
@@ -28,14 +28,6 @@ rescale = RESCALE.vjp
 SCALED = frozenset({"Acosh", "Log", "Pow"})  # functions whose own scale is that of what they are given
 
 
-def _outputs(node: Chord) -> tuple[str, str]:
-    return node.start.outputs[0], node.stop.outputs[0]
-
-
-def _halfway(emit: Emitter, start: str, stop: str) -> str:
-    return emit.mul(emit.add(start, stop), 0.5)
-
-
 @rescale("Acos", "Acosh", "Asin", "Asinh", "Atan", "Atanh", "Celu", "Cos", "Cosh", "Elu", "Erf", "Exp", "Log", "Mish")
 @rescale("Selu", "Sigmoid", "Sin", "Sinh", "Softplus", "Softsign", "Tan", "Tanh")
 def unary(emit: Emitter, node: Chord, grad: str) -> Gradients:
@@ -45,7 +37,7 @@ def unary(emit: Emitter, node: Chord, grad: str) -> Gradients:
 
 
 def _chord(emit: Emitter, node: Chord, grad: str, beneath: str) -> str:
-    (x, to_x), (y, to_y) = node.ends(), _outputs(node)
+    (x, to_x), (y, to_y) = node.ends(), node.results()
     scale = emit.max(emit.abs(x), emit.abs(to_x)) if node.op in SCALED else None
     slope, far = _slope(emit, (x, to_x), (y, to_y), scale)
     return emit.where(far, emit.mul(grad, slope), beneath)
@@ -73,12 +65,12 @@ def power(emit: Emitter, node: Chord, grad: str) -> Gradients:
 
 @rescale("Sqrt")
 def sqrt(emit: Emitter, node: Chord, grad: str) -> Gradients:
-    return emit.div(grad, emit.add(*_outputs(node)))
+    return emit.div(grad, emit.add(*node.results()))
 
 
 @rescale("Reciprocal")
 def reciprocal(emit: Emitter, node: Chord, grad: str) -> Gradients:
-    return emit.neg(emit.mul(grad, emit.mul(*_outputs(node))))
+    return emit.neg(emit.mul(grad, emit.mul(*node.results())))
 
 
 @rescale("Div", broadcasts="all")
@@ -88,8 +80,8 @@ def div(emit: Emitter, node: Node, grad: str) -> Gradients:
         return SECANT.find(node).rule(emit, node, grad)
     a, b = node.ends(), node.ends(1)
     inverses = [emit.reciprocal(end) for end in b]
-    to_b = emit.mul(emit.mul(grad, _halfway(emit, *a)), emit.mul(*inverses))
-    return emit.mul(grad, _halfway(emit, *inverses)), emit.neg(to_b)
+    to_b = emit.mul(emit.mul(grad, halfway(emit, *a)), emit.mul(*inverses))
+    return emit.mul(grad, halfway(emit, *inverses)), emit.neg(to_b)
 
 
 def _exponentials(emit: Emitter, node: Chord, axes: list[Any]) -> tuple[list[str], list[str], str]:
@@ -103,7 +95,7 @@ def _exponentials(emit: Emitter, node: Chord, axes: list[Any]) -> tuple[list[str
     slope, far = _slope(emit, u, e)
     some = np.array(1e-18, dtype=emit.dtype(z[0]))  # where all is masked
     sums = [emit.max(emit.reduce_sum(end, *axes, keepdims=1), some) for end in e]
-    return list(e), sums, emit.where(far, slope, emit.exp(_halfway(emit, *u)))
+    return list(e), sums, emit.where(far, slope, emit.exp(halfway(emit, *u)))
 
 
 @rescale("Softmax")
@@ -112,8 +104,8 @@ def softmax(emit: Emitter, node: Chord, grad: str) -> Gradients:
     axes = [[int(node.attr("axis", -1))]]
     e, sums, slope = _exponentials(emit, node, axes)
     inverses = [emit.reciprocal(end) for end in sums]
-    by_sum = emit.reduce_sum(emit.mul(grad, _halfway(emit, *e)), *axes, keepdims=1)
-    to_e = emit.sub(emit.mul(grad, _halfway(emit, *inverses)), emit.mul(by_sum, emit.mul(*inverses)))
+    by_sum = emit.reduce_sum(emit.mul(grad, halfway(emit, *e)), *axes, keepdims=1)
+    to_e = emit.sub(emit.mul(grad, halfway(emit, *inverses)), emit.mul(by_sum, emit.mul(*inverses)))
     return emit.mul(slope, to_e)
 
 
@@ -137,13 +129,13 @@ def reduce_log_sum_exp(emit: Emitter, node: Chord, grad: str) -> Gradients:
 def _log_slope(emit: Emitter, sums: list[str]) -> str:
     x = sums[0], sums[1]
     slope, far = _slope(emit, x, (emit.log(x[0]), emit.log(x[1])), emit.max(*x))
-    return emit.where(far, slope, emit.reciprocal(_halfway(emit, *x)))
+    return emit.where(far, slope, emit.reciprocal(halfway(emit, *x)))
 
 
 @rescale("ReduceL2")
 def reduce_l2(emit: Emitter, node: Chord, grad: str) -> Gradients:
     """sqrt of a sum of squares: (a + b) / (|a| + |b|)."""
-    norms = emit.add(*(kept(emit, node, end) for end in _outputs(node)))
+    norms = emit.add(*(kept(emit, node, end) for end in node.results()))
     one = np.ones((), dtype=emit.dtype(norms))
     whole = emit.div(kept(emit, node, grad), emit.where(emit.greater(norms, 0.0), norms, one))
     return emit.mul(emit.add(*node.ends()), whole)
@@ -170,8 +162,8 @@ def _normalized(emit: Emitter, node: Chord, grad: str, axes: list[int]) -> str:
     epsilon = float(node.attr("epsilon", 1e-5))
     variances = [emit.add(emit.reduce_mean(emit.mul(end, end), axes, keepdims=1), epsilon) for end in d]
     s = [emit.reciprocal(emit.sqrt(variance)) for variance in variances]
-    middle, product = _halfway(emit, *d), emit.mul(*s)
+    middle, product = halfway(emit, *d), emit.mul(*s)
     chord = emit.div(emit.mul(product, product), emit.add(*s))
     pull = emit.mul(emit.mul(emit.reduce_mean(emit.mul(grad, middle), axes, keepdims=1), chord), 2.0)
-    to_d = emit.sub(emit.mul(grad, _halfway(emit, *s)), emit.mul(middle, pull))
+    to_d = emit.sub(emit.mul(grad, halfway(emit, *s)), emit.mul(middle, pull))
     return emit.sub(to_d, emit.reduce_mean(to_d, axes, keepdims=1))

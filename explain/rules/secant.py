@@ -15,7 +15,7 @@ from typing import Any
 
 import numpy as np
 
-from ..between import Chord
+from ..between import Chord, halfway
 from ..emit import Emitter
 from ..graph import Node
 from ..registry import REGISTRY, Gradients, Registry
@@ -41,10 +41,6 @@ def positive_share(emit: Emitter, start: str, stop: str) -> str:
     change = emit.max(emit.abs(emit.sub(stop, start)), tiny)
     zero, one = (np.array(bound, dtype=emit.dtype(stop)) for bound in (0, 1))
     return emit.clip(emit.div(emit.max(start, stop), change), zero, one)
-
-
-def _average(emit: Emitter, start: str, stop: str) -> str:
-    return emit.mul(emit.add(start, stop), 0.5)
 
 
 @secant("Relu")
@@ -74,7 +70,7 @@ def elu(emit: Emitter, node: Chord, grad: str) -> Gradients:
     gamma = 1.0 if node.op == "Elu" else float(node.attr("gamma", 1.0507010221481323))
     zero, one = (np.array(number, dtype=emit.dtype(grad)) for number in (0, 1))
     share = positive_share(emit, *node.ends())
-    below = _average(emit, *(emit.min(end, zero) for end in node.ends()))
+    below = halfway(emit, *(emit.min(end, zero) for end in node.ends()))
     curved = emit.mul(emit.mul(emit.exp(below), alpha), emit.sub(one, share))
     return emit.mul(grad, emit.mul(emit.add(share, curved), gamma))
 
@@ -109,8 +105,8 @@ def _ramp(emit: Emitter, node: Chord, alpha: float, beta: float) -> str:
 def hard_swish(emit: Emitter, node: Chord, grad: str) -> Gradients:
     """x h(x) with h(x) = clip(x/6 + 1/2, 0, 1): each factor halfway times the slope of the other."""
     h = [emit.hard_sigmoid(end, alpha=1.0 / 6.0, beta=0.5) for end in node.ends()]
-    x = _average(emit, *node.ends())
-    return emit.mul(grad, emit.add(_average(emit, *h), emit.mul(x, _ramp(emit, node, 1.0 / 6.0, 0.5))))
+    x = halfway(emit, *node.ends())
+    return emit.mul(grad, emit.add(halfway(emit, *h), emit.mul(x, _ramp(emit, node, 1.0 / 6.0, 0.5))))
 
 
 @secant("Clip", broadcasts="all")
@@ -133,7 +129,7 @@ def clipped(emit: Emitter, node: Chord, grad: str) -> Gradients:
 def where(emit: Emitter, node: Chord, grad: str) -> Gradients:
     """A condition may change on the way: half and half."""
     conditions = node.ends()
-    yes = _average(emit, *(only_where(emit, condition, grad) for condition in conditions))
+    yes = halfway(emit, *(only_where(emit, condition, grad) for condition in conditions))
     return None, yes, emit.sub(grad, yes)
 
 
@@ -206,7 +202,7 @@ def _mean(emit: Emitter, masks: list[str], operands: list[str], add_up: Callable
 @secant("Max", "Min", broadcasts="all")
 def extreme(emit: Emitter, node: Chord, grad: str) -> Gradients:
     operands = [node.ends(index) for index in range(len(node.inputs))]
-    y = node.start.outputs[0], node.stop.outputs[0]
+    y = node.results()
     add_up, top = (lambda values, op=op: emit.node(op, values)[0] for op in ("Sum", node.op))
     return _handed_over(emit, grad, y, operands, add_up, top)
 
@@ -218,7 +214,7 @@ def reduced_extreme(emit: Emitter, node: Chord, grad: str) -> Gradients:
         return grad
     axes: list[Any] = [list(range(2, node.rank()))] if pooled else list(filter(None, node.inputs[1:2]))
     shaped = (lambda value: value) if pooled else partial(kept, emit, node)
-    y = shaped(node.start.outputs[0]), shaped(node.stop.outputs[0])
+    y = shaped(node.results()[0]), shaped(node.results()[1])
     reducing = emit.reduce_min if node.op == "ReduceMin" else emit.reduce_max
     add_up, top = (lambda values, f=f: f(values[0], *axes, keepdims=1) for f in (emit.reduce_sum, reducing))
     return _handed_over(emit, shaped(grad), y, [node.ends()], add_up, top)[0]
@@ -231,10 +227,7 @@ def max_pool(emit: Emitter, node: Chord, grads: list[str | None]) -> Gradients:
     one_row = emit.reduce_prod(emit.dims(stop, 1), keepdims=1)
     begins = emit.reshape(emit.mul(emit.arange(emit.dim(stop, 0)), one_row), emit.join(-1, *[1] * (node.rank() - 1)))
     places = [emit.reshape(emit.add(place, begins), [-1]) for place in node.both(own)]
-    flat, y = (
-        [emit.reshape(end, [-1]) for end in ends]
-        for ends in ((start, stop), (node.start.outputs[0], node.stop.outputs[0]))
-    )
+    flat, y = ([emit.reshape(end, [-1]) for end in ends] for ends in ((start, stop), node.results()))
     grad = emit.reshape(grads[0] or emit.zeros_like(node.outputs[0]), [-1])
     first, second = (y[0], emit.gather(flat[1], places[0], axis=0)), (emit.gather(flat[0], places[1], axis=0), y[1])
     early = emit.mul(grad, _lead(emit, first, second))
