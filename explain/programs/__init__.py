@@ -7,6 +7,7 @@ from collections.abc import Callable
 from .activation_map import build_activation_map
 from .deeplift import build_deeplift
 from .draft import Program
+from .first_layer import build_masked_layer, build_masked_rest, first_layer
 from .masked_forward import build_masked_forward
 from .path_gradient import build_path_gradient
 from .path_secant import build_path_secant, has_kinks
@@ -20,6 +21,8 @@ PROGRAMS: dict[str, Callable[..., Program]] = {
     "deeplift": build_deeplift,
     "activation_map": build_activation_map,
     "masked_forward": build_masked_forward,
+    "masked_layer": build_masked_layer,
+    "masked_rest": build_masked_rest,
 }
 
-__all__ = ["PROGRAMS", "Program", "has_kinks"]
+__all__ = ["PROGRAMS", "Program", "first_layer", "has_kinks"]

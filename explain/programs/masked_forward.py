@@ -4,19 +4,24 @@
 belongs to (-1 = never masked); `<input>.background` [B, ...] and `background.weight` [B]. `value` [N, K, C] is the mean
 of the explained output over the background with these weights (they should sum to 1), C its elements after the item
 axis; `value_sq` is the mean of its square. Elements that are no floats are taken from x where the mask is at least 1/2.
+A background may also be each item's own ([N, B, ...]), or paired with the masks ([K, ...], one row for each of them).
 """
 
 from __future__ import annotations
+
+from typing import Literal
 
 import numpy as np
 
 from ..emit import Emitter
 from ..errors import InvalidParameter
-from ..graph import elem_type
+from ..graph import Shape, elem_type
 from ..model import Model
 from .draft import Draft, Kind, Program, free, item_shape
 
-KINDS = ("shared", "item")
+Groups = Literal["shared", "item"]
+Background = Literal["shared", "item", "paired"]
+ROWS: dict[Background, Shape] = {"shared": ("B",), "item": ("N", "B"), "paired": ("K",)}
 
 
 def build_masked_forward(
@@ -24,46 +29,60 @@ def build_masked_forward(
     *,
     output: str | None = None,
     space: str | None = None,
-    groups: Kind = "shared",
-    background: Kind = "shared",
+    groups: Groups = "shared",
+    background: Background = "shared",
     squares: bool = False,
 ) -> Program:
-    """Compile the program; groups and background are "shared" by all items or given per "item"."""
-    for name, value in (("groups", groups), ("background", background)):
-        if value not in KINDS:
-            raise InvalidParameter(f"{name}: came {value!r}, expected one of {', '.join(KINDS)}")
+    """Compile the program; groups: "shared" by all items or given per "item"; a background may be "paired" as well."""
     explained = model.explained(output, space)
-    names = [f"{name}.{role}" for name in model.graph.inputs for role in ("groups", "background")]
-    draft = Draft(model, ("mask", "background.weight", "value", "value_sq", *names))
-    emit = draft.emit
-    for name, kind in model.graph.inputs.items():
-        item = free(item_shape(model, name))
-        draft.input(name, kind.dtype, ("N", *item))
-        draft.input(f"{name}.groups", "int64", ("N", *item) if groups == "item" else item, groups)
-        rows = ("N", "B") if background == "item" else ("B",)
-        draft.input(f"{name}.background", kind.dtype, (*rows, *item), background)
-    mask = draft.input("mask", explained.dtype, ("N", "K", "G"))
+    draft = masked_draft(model, explained.dtype, ("background.weight", "value", "value_sq"), groups, background)
     weight = draft.input("background.weight", explained.dtype, ("B",), "shared")
-    always = emit.expand(np.ones(1, dtype=explained.dtype), emit.join(emit.dims(mask, 0, 2), 1))
-    open_mask = emit.concat(mask, always, axis=2)
-    sizes = emit.join(emit.dims(mask, 0, 2), emit.shape(weight))
-    items = {name: _blend(emit, name, open_mask, sizes, groups, background) for name in model.graph.inputs}
-    y = draft.explained(draft.place(items), explained)
-    table = emit.reshape(y, emit.join(sizes, -1))
-    row = emit.unsqueeze(weight, [0])
-    for name, values in {"value": table, **({"value_sq": emit.mul(table, table)} if squares else {})}.items():
-        mean = emit.squeeze(emit.matmul(row, values), [2])
-        draft.output(name, mean, explained.dtype, ("N", "K", "C"))
+    items, sizes = masked_rows(draft, groups, background)
+    table = draft.emit.reshape(draft.explained(draft.place(items), explained), draft.emit.join(sizes, -1))
+    state_means(draft, table, weight, explained.dtype, squares)
     options = {"output": explained.output, "space": explained.space, "groups": groups, "background": background}
     return draft.finish("masked_forward", explained, options | {"squares": squares})
 
 
-def _blend(emit: Emitter, name: str, mask: str, sizes: str, groups: str, background: str) -> str:
+def masked_draft(model: Model, dtype: str, reserved: tuple[str, ...], groups: Groups, background: Background) -> Draft:
+    """A draft that declares the model's own inputs, `mask`, and groups and background of each input."""
+    if groups not in ("shared", "item"):
+        raise InvalidParameter(f"groups: came {groups!r}, expected one of shared, item")
+    if background not in ROWS:
+        raise InvalidParameter(f"background: came {background!r}, expected one of {', '.join(ROWS)}")
+    names = [f"{name}.{role}" for name in model.graph.inputs for role in ("groups", "background")]
+    draft = Draft(model, ("mask", *reserved, *names))
+    for name, kind in model.graph.inputs.items():
+        item = free(item_shape(model, name))
+        draft.input(name, kind.dtype, ("N", *item))
+        draft.input(f"{name}.groups", "int64", ("N", *item) if groups == "item" else item, groups)
+        own: Kind = "item" if background == "item" else "shared"
+        draft.input(f"{name}.background", kind.dtype, (*ROWS[background], *item), own)
+    draft.input("mask", dtype, ("N", "K", "G"))
+    return draft
+
+
+def masked_rows(draft: Draft, groups: Groups, background: Background) -> tuple[dict[str, str], str]:
+    """Every input as rows [N * K * B, item...] with masked elements replaced, and the sizes [N, K, B]."""
+    emit, inputs = draft.emit, draft.model.graph.inputs
+    always = emit.expand(np.ones(1, dtype=emit.dtype("mask")), emit.join(emit.dims("mask", 0, 2), 1))
+    open_mask = emit.concat("mask", always, axis=2)
+    sizes = emit.join(emit.dims("mask", 0, 2), _sides(emit, next(iter(inputs)), background)[2])
+    return {name: _blend(emit, name, open_mask, sizes, groups, background) for name in inputs}, sizes
+
+
+def state_means(draft: Draft, table: str, weight: str, dtype: str, squares: bool = False) -> None:
+    """Outputs `value` (and `value_sq`) [N, K, C]: means of the table [N, K, B, C] over the background."""
+    emit = draft.emit
+    row = emit.unsqueeze(weight, [0])
+    for name, values in {"value": table, **({"value_sq": emit.mul(table, table)} if squares else {})}.items():
+        draft.output(name, emit.squeeze(emit.matmul(row, values), [2]), dtype, ("N", "K", "C"))
+
+
+def _blend(emit: Emitter, name: str, mask: str, sizes: str, groups: Groups, background: Background) -> str:
     """Rows [N * K * B, item...] of x with masked elements replaced; -1 reads the mask's last column, all ones."""
     x = emit.reshape(name, emit.join(emit.dim(name, 0), 1, 1, -1))
-    other = f"{name}.background"
-    sides = (emit.dim(other, 0), 1, emit.dim(other, 1)) if background == "item" else (1, 1, emit.dim(other, 0))
-    rows = emit.reshape(other, emit.join(*sides, -1))
+    rows = emit.reshape(f"{name}.background", emit.join(*_sides(emit, name, background), -1))
     kept = emit.unsqueeze(_spread(emit, f"{name}.groups", mask, groups), [2])
     if emit.dtype(name) in ("float32", "float64", "float16"):
         kept = emit.cast_like_value(kept, x)
@@ -75,6 +94,16 @@ def _blend(emit: Emitter, name: str, mask: str, sizes: str, groups: str, backgro
         blended = emit.where(emit.greater_or_equal(kept, 0.5), x, rows)
         blended = emit.cast(blended, to=elem_type(emit.dtype(name))) if chosen != emit.dtype(name) else blended
     return emit.reshape(emit.expand(blended, emit.join(sizes, 1)), emit.join(-1, emit.dims(name, 1)))
+
+
+def _sides(emit: Emitter, name: str, background: Background) -> tuple[int | str, int | str, int | str]:
+    """Sizes N, K and B of a background, 1 where it is the same for all."""
+    other = f"{name}.background"
+    if background == "item":
+        return emit.dim(other, 0), 1, emit.dim(other, 1)
+    if background == "paired":
+        return 1, emit.dim(other, 0), 1
+    return 1, 1, emit.dim(other, 0)
 
 
 def _choosable(dtype: str) -> str:
