@@ -1,4 +1,4 @@
-"""What was asked, made precise: arrays checked against the model, target resolved to indices, defaults filled in.
+"""What was asked, made precise: target resolved to indices, references and groups filled in, defaults stated.
 
 Everything a plan needs is in a `Request`; nothing is guessed later. What came wrong is refused here, in one sentence
 that names the parameter, what came and what was expected.
@@ -6,7 +6,6 @@ that names the parameter, what came and what was expected.
 
 from __future__ import annotations
 
-import hashlib
 import math
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -14,12 +13,13 @@ from typing import Any
 
 import numpy as np
 
-from .errors import InvalidInputs, InvalidParameter, InvalidTarget
-from .graph import Type
+from .arrays import Arrays
+from .errors import InvalidTarget
+from .groups import Groups
 from .model import Explained, Model
-from .programs.draft import item_shape
+from .references import Removal
 
-Arrays = dict[str, np.ndarray]
+__all__ = ["Arrays", "Request", "Target", "resolve_target"]
 
 
 @dataclass(frozen=True)
@@ -31,20 +31,12 @@ class Target:
 
 
 @dataclass(frozen=True)
-class Groups:
-    """Which group each element belongs to, by input ([item...] int64, -1 = never masked), and the groups' names.
-
-    `names` is None where every element is a group of its own.
-    """
-
-    index: Arrays
-    count: int
-    names: tuple[str, ...] | None
-
-
-@dataclass(frozen=True)
 class Request:
-    """One explanation to be made: N items, resolved."""
+    """One explanation to be made: N items, resolved.
+
+    `baseline` [N or 1, item...] and `background` [B, item...] (its rows counting by `background_weight` [B], sum 1) are
+    what a method compares with; `removal` is what takes the place of what a coalition of `groups` lacks.
+    """
 
     model: Model
     explained: Explained
@@ -53,6 +45,8 @@ class Request:
     target: Target
     baseline: Arrays | None
     background: Arrays | None
+    background_weight: np.ndarray
+    removal: Removal | None
     groups: Groups
     seed: int
     parameters: Mapping[str, Any]
@@ -61,103 +55,6 @@ class Request:
     def items(self) -> int:
         """N, the number of items."""
         return len(next(iter(self.inputs.values())))
-
-
-def check_inputs(model: Model, inputs: Mapping[str, Any]) -> Arrays:
-    """Inputs as arrays [N, item...] in the model's dtypes; raises InvalidInputs."""
-    expected = model.graph.inputs
-    if not isinstance(inputs, Mapping):
-        raise InvalidInputs(f"inputs: came {type(inputs).__name__}, expected arrays by name for {', '.join(expected)}")
-    for name in inputs:
-        if name not in expected:
-            raise InvalidInputs(f"input {name!r} is unknown; expected {', '.join(expected)}")
-    missing = [name for name in expected if name not in inputs]
-    if missing:
-        raise InvalidInputs(f"input {missing[0]!r} is missing; expected {', '.join(expected)}")
-    arrays = {name: _fitted(f"input {name!r}", inputs[name], kind) for name, kind in expected.items()}
-    counts = set()
-    for name, array in arrays.items():
-        item = item_shape(model, name)
-        if array.ndim != len(item) + 1 or not _fits(array.shape[1:], item):
-            raise InvalidInputs(f"input {name!r}: came shape {array.shape}, expected {_spelled(('N', *item))}")
-        if len(array) and not array.size:
-            raise InvalidInputs(f"input {name!r}: came shape {array.shape}, which holds no elements")
-        counts.add(len(array))
-    if len(counts) != 1 or 0 in counts:
-        spelled = ", ".join(map(str, sorted(counts)))
-        raise InvalidInputs(f"inputs: came {spelled} items, expected the same number in each, at least 1")
-    return arrays
-
-
-def _fitted(label: str, value: Any, kind: Type) -> np.ndarray:
-    """The value in the model's dtype, without changing what it says; floating-point values are finite."""
-    if kind.dtype == "string":
-        strings = np.asarray(value, dtype=object)
-        if not all(isinstance(text, str) for text in strings.reshape(-1)):
-            raise InvalidInputs(f"{label}: holds something that is no string; expected strings")
-        return strings
-    try:
-        array = np.asarray(value)
-    except ValueError as error:
-        raise InvalidInputs(f"{label}: came rows of different lengths, expected an array") from error
-    wanted = np.dtype(kind.dtype)
-    if array.dtype.kind not in "biuf" or (wanted.kind in "iu" and array.dtype.kind == "f"):
-        raise InvalidInputs(f"{label}: came dtype {array.dtype}, expected {wanted}")
-    with np.errstate(over="ignore"):  # what becomes infinite is refused below
-        fitted = array.astype(wanted, copy=False)
-    if wanted.kind in "biu" and not np.array_equal(fitted, array):
-        raise InvalidInputs(f"{label}: holds values that {wanted} cannot hold")
-    if wanted.kind == "f" and not np.isfinite(fitted).all():
-        raise InvalidInputs(f"{label}: holds NaN or infinity; expected finite numbers of {wanted}")
-    return fitted
-
-
-def _fits(shape: tuple[int, ...], item: tuple[Any, ...]) -> bool:
-    return all(not isinstance(want, int) or have == want for have, want in zip(shape, item, strict=True))
-
-
-def _spelled(shape: tuple[Any, ...]) -> str:
-    return "[" + ", ".join("?" if dim is None else str(dim) for dim in shape) + "]"
-
-
-def check_reference(model: Model, inputs: Arrays, role: str, value: Any, *, per_item: bool) -> Arrays | None:
-    """A baseline ([1 or N, item...]) or background ([B, item...]) for every input: from a dict, an array or a number.
-
-    A number stands for every element of a baseline; one item stands for all. Raises InvalidParameter.
-    """
-    if value is None:
-        return None
-    given = value if isinstance(value, Mapping) else dict.fromkeys(inputs, value)
-    unknown = sorted(set(given) - set(inputs))
-    if unknown:
-        raise InvalidParameter(f"{role}: input {unknown[0]!r} is unknown; expected {', '.join(inputs)}")
-    if len(inputs) > 1 and isinstance(value, (list, tuple, np.ndarray)):
-        raise InvalidParameter(f"{role}: the model has inputs {', '.join(inputs)}; give one array for each, by name")
-    found: Arrays = {}
-    for name, array in inputs.items():
-        if name not in given:
-            raise InvalidParameter(f"{role}: nothing came for input {name!r}; give one array for each input")
-        try:
-            reference = _fitted(f"{role} of {name!r}", given[name], model.graph.inputs[name])
-        except InvalidInputs as error:
-            raise InvalidParameter(str(error)) from error
-        found[name] = _rows(role, name, reference, array, per_item=per_item)
-    if not per_item and len({len(rows) for rows in found.values()}) != 1:
-        raise InvalidParameter(f"{role}: every input needs the same number of rows")
-    return found
-
-
-def _rows(role: str, name: str, reference: np.ndarray, array: np.ndarray, *, per_item: bool) -> np.ndarray:
-    item, n = array.shape[1:], len(array)
-    if reference.ndim == 0 and per_item:
-        return np.full((1, *item), reference)
-    if reference.shape == item:
-        reference = reference[None]
-    if reference.shape[1:] != item or (per_item and len(reference) not in (1, n)) or len(reference) == 0:
-        leading = f"[{n}, " if per_item else "[B, "
-        expected = leading + ", ".join(map(str, item)) + "]"
-        raise InvalidParameter(f"{role} of {name!r}: came shape {reference.shape}, expected {expected}")
-    return reference
 
 
 def resolve_target(explained: Explained, outputs: Arrays, target: Any, items: int) -> Target:
@@ -231,57 +128,3 @@ def _check_range(index: np.ndarray, shape: tuple[int, ...]) -> None:
     if ((index < 0) | (index >= sizes)).any():
         limits = ", ".join(f"0 to {size - 1}" for size in shape)
         raise InvalidTarget(f"target: came {np.squeeze(index).tolist()}, expected {limits}")
-
-
-def resolve_groups(inputs: Arrays, groups: Mapping[str, Any] | None, names: Any) -> Groups:
-    """Declared groups, checked; or one group for each element of each input. Raises InvalidParameter."""
-    if groups is None:
-        if names is not None:
-            raise InvalidParameter("group_names: came without groups")
-        start, index = 0, {}
-        for name, array in inputs.items():
-            size = math.prod(array.shape[1:])
-            index[name] = np.arange(start, start + size, dtype=np.int64).reshape(array.shape[1:])
-            start += size
-        return Groups(index, start, None)
-    if not isinstance(groups, Mapping) or set(groups) != set(inputs):
-        came = ", ".join(map(str, groups)) or "nothing" if isinstance(groups, Mapping) else repr(groups)
-        raise InvalidParameter(f"groups: came {came}, expected one array for each of {', '.join(inputs)}")
-    index = {}
-    for name, array in inputs.items():
-        given = _whole_numbers(groups[name])
-        if given is None or given.shape != array.shape[1:]:
-            expected = list(array.shape[1:])
-            came = "no whole numbers" if given is None else f"shape {list(given.shape)}"
-            raise InvalidParameter(f"groups of {name!r}: came {came}, expected whole numbers of shape {expected}")
-        index[name] = given.astype(np.int64)
-    used = sorted({int(i) for array in index.values() for i in array.reshape(-1)} - {-1})
-    if not used or used != list(range(len(used))):
-        raise InvalidParameter(f"groups: came numbers {used[:10]}, expected 0 to G-1 without gaps (-1 = never masked)")
-    labels = [f"group {i}" for i in used] if names is None else names
-    if not isinstance(labels, (list, tuple)) or len(labels) != len(used):
-        raise InvalidParameter(f"group_names: came {labels!r}, expected {len(used)} names")
-    return Groups(index, len(used), tuple(map(str, labels)))
-
-
-def _whole_numbers(value: Any) -> np.ndarray | None:
-    try:
-        array = np.asarray(value)
-    except ValueError:
-        return None
-    return array if array.dtype.kind in "iu" else None
-
-
-def digest_arrays(arrays: Mapping[str, np.ndarray] | None) -> str | None:
-    """SHA-256 over names, dtypes, shapes and little-endian bytes, in hex."""
-    if arrays is None:
-        return None
-    state = hashlib.sha256()
-    for name in sorted(arrays):
-        array = np.ascontiguousarray(arrays[name])
-        state.update(f"{name}|{array.dtype.name}|{array.shape}|".encode())
-        if array.dtype == object:
-            state.update("\0".join(map(str, array.reshape(-1))).encode())
-        else:
-            state.update(array.astype(array.dtype.newbyteorder("<"), copy=False).tobytes())
-    return state.hexdigest()

@@ -15,25 +15,19 @@ from typing import Any
 
 import numpy as np
 
+from .arrays import Arrays, check_inputs, digest_arrays
 from .compiler import compile as compile_program
 from .coverage import coverage
 from .errors import ExplainError, InvalidInputs, InvalidParameter, MethodUnavailable
+from .groups import resolve_groups
 from .methods import METHODS, Method
 from .model import Explained, Model, ModelLike
 from .plans import Plan, Step, blocks, pick
 from .programs import Program
 from .programs.draft import item_shape
 from .quality import quality_figures
-from .request import (
-    Arrays,
-    Request,
-    Target,
-    check_inputs,
-    check_reference,
-    digest_arrays,
-    resolve_groups,
-    resolve_target,
-)
+from .references import check_reference, check_weight, removal_of
+from .request import Request, Target, resolve_target
 
 RunProgram = Callable[[Program, Arrays], Mapping[str, np.ndarray]]
 
@@ -46,7 +40,8 @@ class Attribution:
     under the single key "groups", [N, G], where groups were declared). `base_values` [N]: f at the reference, None
     for methods that have none. `explained_value` [N]: f at the item, named by `explained_name` in `units`.
     `errors`: of each value, where the method has them, and `error_kind` what they are ("standard_error" of a
-    sample, "quadrature_error" of an adaptive rule; None where there are none). `quality`: one dict of figures per
+    sample, "quadrature_error" of an adaptive rule; None where there are none); `half_widths` of 95 % confidence
+    intervals, value - half to value + half, where the errors are a sample's. `quality`: one dict of figures per
     item (see quality.py).
     """
 
@@ -62,6 +57,7 @@ class Attribution:
     seed: int
     errors: Arrays | None
     error_kind: str | None
+    half_widths: Arrays | None
     group_names: tuple[str, ...] | None
     program_digest: str
     baseline_digest: str | None
@@ -141,6 +137,7 @@ class Run:
             seed=request.seed,
             errors=outcome.errors,
             error_kind=None if outcome.errors is None else outcome.error_kind,
+            half_widths=outcome.half_widths,
             group_names=request.groups.names,
             program_digest=self.plan.program.digest,
             baseline_digest=digest_arrays(request.baseline),
@@ -208,6 +205,7 @@ def begin(
     space: str | None = None,
     baseline: Any = None,
     background: Any = None,
+    background_weight: Any = None,
     groups: Mapping[str, Any] | None = None,
     group_names: Any = None,
     seed: int = 0,
@@ -231,13 +229,16 @@ def begin(
     arrays = check_inputs(handle, inputs)
     start = check_reference(handle, arrays, "baseline", baseline, per_item=True)
     others = check_reference(handle, arrays, "background", background, per_item=False)
+    weight = check_weight(others, background_weight)
     _check_needs(handle, explained, chosen, {"baseline": start, "background": others})
     players = resolve_groups(arrays, groups, group_names)
 
     def complete(own: Arrays) -> Request:
         _check_outputs(handle, explained, own, arrays)
         aim = resolve_target(explained, own, target, len(next(iter(arrays.values()))))
-        return Request(handle, explained, arrays, own, aim, start, others, players, seed, settings)
+        removal = removal_of(others, weight, start)
+        references = (start, others, weight, removal)
+        return Request(handle, explained, arrays, own, aim, *references, players, seed, settings)
 
     run = Run(chosen, complete, handle, arrays)
     if outputs is None:
@@ -251,6 +252,8 @@ def _check_needs(model: Model, explained: Explained, method: Method, references:
     for role in ("baseline", "background"):
         if role in method.needs and references[role] is None:
             raise MethodUnavailable(f"method {method.name} needs a {role}, and none was given")
+    if "reference" in method.needs and not any(references.values()):
+        raise MethodUnavailable(f"method {method.name} needs a background or a baseline, and neither was given")
     reason = coverage(model, output=explained.output, space=explained.space).refused.get(method.name)
     if reason is not None:
         raise MethodUnavailable(f"method {method.name} is not offered for this model: {reason}")

@@ -1,10 +1,15 @@
 """The methods, by name: each is a program, a plan and a reduction."""
 
+from .ablation import FEATURE_ABLATION, OCCLUSION
 from .base import Method, Parameter
 from .deep import DEEP_SHAP, DEEPLIFT
 from .gradients import INPUT_X_GRADIENT, INTEGRATED_GRADIENTS, SALIENCY
 from .guided import GUIDED_BACKPROP
+from .lime import LIME
 from .maps import GRAD_CAM, HIRES_CAM, LAYER_CAM
+from .partition import PARTITION_SHAP
+from .permutations import PERMUTATION_SHAP, SAMPLING_SHAP
+from .rise import RISE
 from .sampled import EXPECTED_GRADIENTS, GRADIENT_SHAP, SMOOTH_GRAD, SMOOTH_GRAD_SQUARED, VAR_GRAD
 from .shapley import EXACT_SHAP, KERNEL_SHAP
 
@@ -27,6 +32,13 @@ METHODS: dict[str, Method] = {
         LAYER_CAM,
         KERNEL_SHAP,
         EXACT_SHAP,
+        PERMUTATION_SHAP,
+        SAMPLING_SHAP,
+        PARTITION_SHAP,
+        LIME,
+        FEATURE_ABLATION,
+        OCCLUSION,
+        RISE,
     )
 }
 

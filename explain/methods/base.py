@@ -93,8 +93,27 @@ class Method:
         return {name: p.check(given[name]) if name in given else p.default for name, p in known.items()}
 
 
-def by_element(request: Request, phi: np.ndarray) -> Arrays:
-    """Attributions [N, G] as arrays by input, or under "groups" where groups were declared."""
-    if request.groups.names is not None:
-        return {"groups": phi}
-    return {name: phi[:, index] for name, index in request.groups.index.items()}
+TOLERANCE = Parameter(
+    "tolerance",
+    0.0,
+    {"type": "number", "minimum": 0},
+    "stop when every error is this small, as a share of max |attribution|",
+)
+BUDGET = Parameter(
+    "budget_ms",
+    None,
+    {"type": ["number", "null"], "minimum": 0},
+    "stop after so many milliseconds, at the best so far",
+)
+
+
+def by_group(request: Request) -> Callable[[np.ndarray], Arrays]:
+    """Takes values [N, G] to arrays by input, or under "groups" where groups were declared; 0 where none belongs."""
+    groups = request.groups
+
+    def part(phi: np.ndarray) -> Arrays:
+        if groups.names is not None:
+            return {"groups": phi}
+        return {name: phi[:, index] for name, index in groups.index.items()}
+
+    return part

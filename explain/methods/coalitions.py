@@ -49,26 +49,53 @@ def all_coalitions(players: int) -> np.ndarray:
     return ((numbers >> np.arange(players)) & 1).astype(np.float64)
 
 
-def sample_coalitions(players: int, budget: int, seed: int) -> Coalitions:
+@dataclass(frozen=True)
+class Sample:
+    """Coalitions drawn one after another: `listed` whole sizes with their `weights`, and `pairs` [P, G], each standing
+    for itself and its complement, with the number of the pair that each draw gave (`order` [D]); all draws together
+    weigh `left`."""
+
+    listed: np.ndarray
+    weights: np.ndarray
+    pairs: np.ndarray
+    order: np.ndarray
+    left: float
+
+    @property
+    def whole(self) -> Coalitions:
+        """All that was listed and drawn."""
+        return self.upto(len(self.order))
+
+    def upto(self, draws: int) -> Coalitions:
+        """What the first draws give: distinct pairs, each weighing as often as it was drawn."""
+        counts = np.bincount(self.order[:draws]).astype(np.float64)
+        shares = np.repeat(counts / (2 * counts.sum()) * self.left, 2) if draws else np.zeros(0)
+        seen = self.pairs[: len(counts)] if draws else self.pairs[:0]
+        both = np.stack([seen, 1.0 - seen], axis=1).reshape(-1, self.listed.shape[1])
+        masks = np.vstack([self.listed, both])
+        return Coalitions(masks, np.concatenate([self.weights, shares]), self.left == 0.0, counts if draws else None)
+
+
+def sample_coalitions(players: int, budget: int, seed: int) -> Sample:
     """At most `budget` coalitions: whole sizes from the outside in while they fit, then pairs drawn at random.
 
     A coalition is drawn with its complement (Covert & Lee 2021), duplicates are evaluated once and counted; the
     weights of each size add up to what the Shapley kernel gives it. Raises InvalidParameter for too small a budget.
     """
+    nothing = np.zeros((0, players)), np.zeros(0, dtype=np.int64)
     if players == 1:
-        return Coalitions(np.zeros((0, 1)), np.zeros(0), complete=True)
+        return Sample(np.zeros((0, 1)), np.zeros(0), *nothing, 0.0)
     if budget < min(2 * players, 2**players - 2):
         raise InvalidParameter(f"parameter 'n_samples': came {budget}, expected at least {2 * players}")
     if 2**players - 2 <= budget:
         masks = all_coalitions(players)[1:-1]
         sizes = masks.sum(axis=1).astype(int)
         each = np.array([_size_weight(players, s) / comb(players, s) for s in range(players + 1)])
-        return Coalitions(masks, each[sizes], complete=True)
+        return Sample(masks, each[sizes], *nothing, 0.0)
     listed, weights, open_sizes = _whole_sizes(players, budget)
-    drawn, counts = _drawn_pairs(players, budget - len(listed), open_sizes, seed)
+    pairs, order = _drawn_pairs(players, budget - len(listed), open_sizes, seed)
     left = sum(_size_weight(players, size) for size in open_sizes)
-    shares = counts / counts.sum() * left
-    return Coalitions(np.vstack([*listed, *drawn]), np.concatenate([weights, shares]), False, counts[::2])
+    return Sample(np.array(listed), weights, pairs, order, left)
 
 
 def _size_weight(players: int, size: int) -> float:
@@ -101,25 +128,24 @@ def _whole_sizes(players: int, budget: int) -> tuple[list[np.ndarray], np.ndarra
     return masks, np.array(weights), open_sizes
 
 
-def _drawn_pairs(players: int, budget: int, sizes: list[int], seed: int) -> tuple[list[np.ndarray], np.ndarray]:
-    """Random coalitions of the open sizes with their complements, until the budget of distinct ones is spent."""
+def _drawn_pairs(players: int, budget: int, sizes: list[int], seed: int) -> tuple[np.ndarray, np.ndarray]:
+    """Random coalitions of the open sizes, each with its complement one pair, until the budget of distinct ones is
+    spent: the pairs [P, G] in the order in which they first came, and the number of the pair of each draw."""
     random = np.random.default_rng(seed)
     chances = np.array([_size_weight(players, size) for size in sizes])
     chances /= chances.sum()
     found: dict[bytes, int] = {}
-    rows: list[np.ndarray] = []
-    counts: list[int] = []
+    pairs: list[np.ndarray] = []
+    order: list[int] = []
     for _ in range(4 * budget):
-        if len(rows) + 2 > budget:
+        if 2 * len(pairs) + 2 > budget:
             break
         size = int(random.choice(sizes, p=chances))
         row = np.zeros(players)
         row[random.permutation(players)[:size]] = 1.0
-        for mask in (row, 1.0 - row):
-            key = mask.tobytes()
-            if key not in found:
-                found[key] = len(rows)
-                rows.append(mask)
-                counts.append(0)
-            counts[found[key]] += 1
-    return rows, np.array(counts, dtype=float)
+        key = row.tobytes()
+        if key not in found:
+            found[key] = found[(1.0 - row).tobytes()] = len(pairs)
+            pairs.append(row)
+        order.append(found[key])
+    return np.array(pairs).reshape(-1, players), np.array(order, dtype=np.int64)

@@ -12,8 +12,7 @@ from ..errors import MethodUnavailable
 from ..plans import Budget, Outcome, PanelPlan, PathPlan, SecantPlan, StretchPlan, filled
 from ..programs import has_kinks
 from ..request import Arrays, Request
-from .base import Method, Parameter
-from .sampled import BUDGET, TOLERANCE
+from .base import BUDGET, TOLERANCE, Method, Parameter
 
 
 def _program(request: Request, name: str = "path_gradient") -> Any:

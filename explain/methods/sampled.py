@@ -7,34 +7,18 @@ All of them are one program with different draws. Noise is Gaussian; its deviati
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any
 
 import numpy as np
 
 from ..compiler import compile as compile_program
-from ..plans import Budget, Draw, Ends, SamplePlan
+from ..plans import Budget, Draw, Ends, SamplePlan, mean
 from ..request import Arrays, Request
-from .base import Method, Parameter
+from .base import BUDGET, TOLERANCE, Method, Parameter
 
 SAMPLES = Parameter("n_samples", 50, {"type": "integer", "minimum": 2, "maximum": 65536}, "most samples of an item")
-TOLERANCE = Parameter(
-    "tolerance",
-    0.0,
-    {"type": "number", "minimum": 0},
-    "stop when every error is this small, as a share of max |attribution|",
-)
-BUDGET = Parameter(
-    "budget_ms",
-    None,
-    {"type": ["number", "null"], "minimum": 0},
-    "stop after so many milliseconds, at the best so far",
-)
 STDEV = Parameter("stdev", None, {"type": ["number", "null"], "minimum": 0}, "deviation of the noise, in input units")
-
-
-def mean(moments: np.ndarray, counts: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """E[g], and the variance of one sample."""
-    return moments[0], (moments[1] - moments[0] ** 2) * counts / np.maximum(counts - 1, 1)
 
 
 def mean_square(moments: np.ndarray, counts: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
@@ -98,12 +82,12 @@ def _expected(*, noisy: bool) -> Any:
     def plan(request: Request) -> SamplePlan:
         path, masked = _programs(request, noise=noisy)
         background = request.background or {}
-        size = len(next(iter(background.values())))
+        chosen = row_chooser(request.background_weight)
         budget = Budget.of(request.parameters, request.parameters["n_samples"])
 
         def draw(k: int) -> Draw:
             random = np.random.default_rng([request.seed, k])
-            row, alpha = int(random.integers(size)), float(random.random())
+            row, alpha = chosen(random), float(random.random())
             rows = {key: values[row] for key, values in background.items()}
             return Draw(alpha, rows, _noise(request, random) if noisy else {})
 
@@ -112,6 +96,14 @@ def _expected(*, noisy: bool) -> Any:
         return SamplePlan(request, path, draw, scale, "attribution", mean, budget, ends)
 
     return plan
+
+
+def row_chooser(weight: np.ndarray) -> Callable[[np.random.Generator], int]:
+    """Draws a row of a background by the weights [B] of its rows."""
+    if np.ptp(weight) == 0:
+        return lambda random: int(random.integers(len(weight)))
+    upto = np.cumsum(weight)
+    return lambda random: min(int(np.searchsorted(upto, random.random(), side="right")), len(weight) - 1)
 
 
 def _smoothing(name: str, summary: str, source: str, statistic: Any) -> Method:

@@ -11,20 +11,13 @@ from math import factorial
 
 import numpy as np
 
-from ..compiler import compile as compile_program
 from ..errors import InvalidParameter, MethodUnavailable
-from ..plans import MaskPlan, Outcome
-from ..programs import Program
+from ..plans import Budget, MaskPlan, Outcome, Plan, RegressionPlan
 from ..request import Request
-from .base import Method, Parameter, by_element
+from .base import BUDGET, TOLERANCE, Method, Parameter, by_group
 from .coalitions import Coalitions, all_coalitions, sample_coalitions
 
 EXACT_LIMIT = 12
-
-
-def _program(request: Request) -> Program:
-    explained = request.explained
-    return compile_program(request.model, "masked_forward", output=explained.output, space=explained.space)
 
 
 def exact_matrix(masks: np.ndarray) -> np.ndarray:
@@ -44,13 +37,13 @@ def _exact_shap(request: Request) -> MaskPlan:
             "declare groups, or use kernel_shap"
         )
     masks = all_coalitions(players)
-    matrix = exact_matrix(masks)
+    matrix, named = exact_matrix(masks), by_group(request)
 
-    def reduce(f: np.ndarray) -> Outcome:
-        phi = f @ matrix.T
-        return Outcome(by_element(request, phi), f[:, -1], f[:, 0], complete=True)
+    def reduce(f: np.ndarray, full: np.ndarray, empty: np.ndarray) -> Outcome:
+        phi = np.column_stack([empty, f, full]) @ matrix.T
+        return Outcome(named(phi), full, empty, complete=True)
 
-    return MaskPlan(request, _program(request), masks, reduce)
+    return MaskPlan(request, masks[1:-1], reduce)
 
 
 def kernel_matrix(masks: np.ndarray, weights: np.ndarray) -> np.ndarray:
@@ -76,17 +69,18 @@ def kernel_matrix(masks: np.ndarray, weights: np.ndarray) -> np.ndarray:
     return np.vstack([head, tail])
 
 
-def _kernel_errors(coalitions: Coalitions, f: np.ndarray, phi: np.ndarray) -> np.ndarray:
-    """Standard error [N, G] of the regression: how far it would move with other coalitions; 0 where all are there.
+def kernel_errors(coalitions: Coalitions, f: np.ndarray, phi: np.ndarray) -> tuple[np.ndarray, float]:
+    """Standard error [N, G] of the regression, and its degrees of freedom: how far it would move with other coalitions.
 
-    By linearisation, one term for each draw: a coalition and its complement are drawn together and are one term,
-    coalitions that were listed whole are the same in every sample and none. Residuals are divided by 1 - leverage
-    (MacKinnon & White 1985), as a regression on few draws fits them too well. Where nothing was drawn and coalitions
-    are missing nevertheless, every coalition counts as drawn: what the regression cannot fit is all that is known.
+    0 where all are there. f [N, K + 2] begins with the empty coalition and ends with the full one. By linearisation,
+    one term for each draw: a coalition and its complement are drawn together and are one term, coalitions that were
+    listed whole are the same in every sample and none. Residuals are divided by 1 - leverage (MacKinnon & White 1985),
+    as a regression on few draws fits them too well. Where nothing was drawn and coalitions are missing nevertheless,
+    every coalition counts as drawn: what the regression cannot fit is all that is known.
     """
     masks, weights, players = coalitions.masks, coalitions.weights, coalitions.masks.shape[1]
     if coalitions.complete or players == 1:
-        return np.zeros_like(phi)
+        return np.zeros_like(phi), np.inf
     x = masks[:, :-1] - masks[:, -1:]
     inverse = np.linalg.inv(x.T @ (weights[:, None] * x))
     slopes = x @ inverse * weights[:, None]
@@ -101,36 +95,37 @@ def _kernel_errors(coalitions: Coalitions, f: np.ndarray, phi: np.ndarray) -> np
     slopes = np.hstack([slopes, -slopes.sum(axis=1, keepdims=True)]) / draws[:, None]
     mean = terms * draws @ slopes / draws.sum()
     variance = (terms**2 * draws) @ slopes**2 - draws.sum() * mean**2
-    return np.asarray(np.sqrt(np.maximum(variance, 0.0)))
+    return np.sqrt(np.maximum(variance, 0.0)), max(1.0, draws.sum() - leverage @ draws)
 
 
-def _kernel_shap(request: Request) -> MaskPlan:
+def _kernel_shap(request: Request) -> Plan:
     players, given = request.groups.count, request.parameters["coalitions"]
     beside = "n_samples" if given is not None else "coalition_weights"
     if request.parameters[beside] is not None:
         expected = "not together with" if given is not None else "only together with"
         raise InvalidParameter(f"parameter {beside!r}: expected {expected} 'coalitions'")
     if given is not None:
-        coalitions = Coalitions.given(given, request.parameters["coalition_weights"], players)
+        chosen = Coalitions.given(given, request.parameters["coalition_weights"], players)
+        draws, upto, most = 0, lambda _: chosen, 0
     else:
         asked = request.parameters["n_samples"]
-        coalitions = sample_coalitions(players, 2 * players + 2048 if asked is None else asked, request.seed)
-    matrix = kernel_matrix(coalitions.masks, coalitions.weights)
-    masks = np.vstack([np.zeros((1, players)), coalitions.masks, np.ones((1, players))])
+        sample = sample_coalitions(players, 2 * players + 2048 if asked is None else asked, request.seed)
+        draws, upto, most = len(sample.order), sample.upto, len(sample.order)
+    budget = Budget.of(request.parameters, most)
+    return RegressionPlan(request, upto, draws, _solve, budget, by_group(request), pilot=max(64, 4 * players))
 
-    def reduce(f: np.ndarray) -> Outcome:
-        phi = f @ matrix.T
-        errors = by_element(request, _kernel_errors(coalitions, f, phi))
-        return Outcome(by_element(request, phi), f[:, -1], f[:, 0], errors, complete=True)
 
-    return MaskPlan(request, _program(request), masks, reduce)
+def _solve(coalitions: Coalitions, f: np.ndarray) -> tuple[np.ndarray, np.ndarray, float]:
+    """Attributions [N, G], their standard errors, and the degrees of freedom of these."""
+    phi = f @ kernel_matrix(coalitions.masks, coalitions.weights).T
+    return phi, *kernel_errors(coalitions, f, phi)
 
 
 EXACT_SHAP = Method(
     "exact_shap",
     f"Shapley values over all coalitions of at most {EXACT_LIMIT} players (features or declared groups).",
     "Shapley 1953; Lundberg & Lee 2017, arXiv:1705.07874",
-    frozenset({"background"}),
+    frozenset({"background", "masks"}),
     "2^G F per background row",
     (),
     _exact_shap,
@@ -139,7 +134,7 @@ KERNEL_SHAP = Method(
     "kernel_shap",
     "Shapley values estimated by a weighted regression on sampled coalitions, in complementary pairs.",
     "Lundberg & Lee 2017, arXiv:1705.07874; Covert & Lee 2021, arXiv:2012.01536",
-    frozenset({"background"}),
+    frozenset({"background", "masks"}),
     "n_samples F per background row",
     (
         Parameter(
@@ -150,6 +145,8 @@ KERNEL_SHAP = Method(
         ),
         Parameter("coalitions", None, {"type": ["array", "null"]}, "K coalitions of 0 and 1 to use instead of samples"),
         Parameter("coalition_weights", None, {"type": ["array", "null"]}, "their K weights in the regression"),
+        TOLERANCE,
+        BUDGET,
     ),
     _kernel_shap,
 )

@@ -14,36 +14,48 @@ from .base import (
     target_feeds,
 )
 from .budget import Budget
+from .coalitions import CoalitionPlan, Drawn
 from .ends import Ends
 from .maps import MapPlan
 from .masks import MaskPlan
+from .owen import OwenPlan, Tree
 from .pairs import PairPlan
 from .panels import PanelPlan
 from .paths import PathPlan, SecantPlan
+from .regressions import RegressionPlan
+from .sampled import mean
 from .samples import Draw, SamplePlan
 from .stretches import StretchPlan
+from .worths import Worths
 
 __all__ = [
     "ELEMENTS_PER_RUN",
     "ROWS_PER_RUN",
     "Budget",
+    "CoalitionPlan",
     "Draw",
+    "Drawn",
     "Ends",
     "MapPlan",
     "MaskPlan",
     "Outcome",
+    "OwenPlan",
     "PairPlan",
     "PanelPlan",
     "PathPlan",
     "Plan",
+    "RegressionPlan",
     "SamplePlan",
     "SecantPlan",
     "Step",
     "StretchPlan",
     "Task",
+    "Tree",
+    "Worths",
     "blocks",
     "capacity",
     "filled",
+    "mean",
     "pick",
     "target_feeds",
 ]

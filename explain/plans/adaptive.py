@@ -67,7 +67,9 @@ class AdaptivePlan(ABC, Generic[P]):
         """Sums over the pieces that have been evaluated."""
         sums = zip(*(self.sums(item) for item in range(self.request.items)), strict=True)
         values, errors = (filled(self.request, parted(np.array(flat), self.shapes)) for flat in sums)
-        return Outcome(values, self.ends[1], self.ends[0], errors, "quadrature_error", True, tuple(self.stopped))
+        stopped = tuple(self.stopped)
+        ends = {"explained_value": self.ends[1], "base_values": self.ends[0]}
+        return Outcome(values, **ends, errors=errors, error_kind="quadrature_error", complete=True, stopped=stopped)
 
     @abstractmethod
     def sums(self, item: int) -> tuple[np.ndarray, np.ndarray]:

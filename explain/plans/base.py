@@ -46,9 +46,10 @@ class Task:
 class Outcome:
     """What a plan found: attributions, their errors, and the explained function at the item and at its reference.
 
-    `error_kind` names the errors ("standard_error" of a sample, "quadrature_error" of a rule). `complete` says that the
-    attributions promise to add up to explained_value - base_values. `stopped` says for each item why an anytime plan
-    ended ("tolerance", "max_evals", "budget_ms"; None while it goes on), and is empty for plans of a fixed size.
+    `error_kind` names the errors ("standard_error" of a sample, "quadrature_error" of a rule); `half_widths` are those
+    of 95 % confidence intervals, where there are such. `complete` says that the attributions promise to add up to
+    explained_value - base_values. `stopped` says for each item why an anytime plan ended ("tolerance",
+    "max_evals", "budget_ms"; None while it goes on), and is empty for plans of a fixed size.
     """
 
     values: Arrays
@@ -56,6 +57,7 @@ class Outcome:
     base_values: np.ndarray | None = None
     errors: Arrays | None = None
     error_kind: str = "standard_error"
+    half_widths: Arrays | None = None
     complete: bool = False
     stopped: tuple[str | None, ...] = ()
 
@@ -119,7 +121,7 @@ def target_feeds(request: Request, rows: slice | np.ndarray) -> Arrays:
     return {"target": request.target.index[rows], "target.weight": request.target.weight[rows]}
 
 
-def pick(request: Request, value: np.ndarray, rows: slice) -> np.ndarray:
+def pick(request: Request, value: np.ndarray, rows: slice | np.ndarray) -> np.ndarray:
     """f [N, K] from `value` [N, K, C]: the targets' weighted sum, C in the order of the output's elements."""
     index, weight = request.target.index[rows], request.target.weight[rows]
     places = np.zeros(index.shape[:2], dtype=np.int64)

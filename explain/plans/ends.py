@@ -16,10 +16,16 @@ from .base import Step, blocks, pick
 
 
 class Ends:
-    """Steps of `masked_forward` with nothing masked. `background` is None where nothing is compared."""
+    """Steps of `masked_forward` with nothing masked.
 
-    def __init__(self, request: Request, program: Program, background: Arrays | None) -> None:
+    `background` is None where nothing is compared; its rows count by `weight` [B] (the request's, unless given).
+    """
+
+    def __init__(
+        self, request: Request, program: Program, background: Arrays | None, weight: np.ndarray | None = None
+    ) -> None:
         self.request, self.program, self.background = request, program, background
+        self.weight = request.background_weight if weight is None else weight
         self.rows = 0 if background is None else len(next(iter(background.values())))
         self._explained = np.full(request.items, np.nan)
         self._mean: np.ndarray | None = None
@@ -33,8 +39,9 @@ class Ends:
         """One evaluation of every item and of every row of the background."""
         for task in blocks(self.request.model, self.request.inputs, 1):
             yield Step(self.program, self._feeds(self.request.inputs, task.rows), partial(self._at_items, task.rows))
-        for task in blocks(self.request.model, self.background, 1) if self.background else ():
-            yield Step(self.program, self._feeds(self.background or {}, task.rows), self._at_background)
+        others = self.background or {}
+        for task in blocks(self.request.model, others, 1) if others else ():
+            yield Step(self.program, self._feeds(others, task.rows), partial(self._at_background, task.rows))
 
     def values(self) -> tuple[np.ndarray, np.ndarray | None]:
         """f at the items [N], and its mean over the background [N] or None."""
@@ -55,6 +62,6 @@ class Ends:
     def _at_items(self, rows: slice, outputs: Mapping[str, np.ndarray]) -> None:
         self._explained[rows] = pick(self.request, outputs["value"].astype(np.float64), rows)[:, 0]
 
-    def _at_background(self, outputs: Mapping[str, np.ndarray]) -> None:
-        total = outputs["value"][:, 0].astype(np.float64).sum(axis=0) / self.rows
+    def _at_background(self, rows: slice, outputs: Mapping[str, np.ndarray]) -> None:
+        total = self.weight[rows] @ outputs["value"][:, 0].astype(np.float64)
         self._mean = total if self._mean is None else self._mean + total

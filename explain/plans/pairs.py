@@ -32,16 +32,16 @@ class PairPlan(FixedPlan):
 
     def feeds(self, task: Task) -> Arrays:
         """Inputs of `deeplift`."""
-        count, dtype = task.background.stop - task.background.start, np.dtype(self.request.explained.dtype)
+        dtype = np.dtype(self.request.explained.dtype)
         feeds = {name: array[task.rows] for name, array in self.request.inputs.items()}
         feeds |= {f"{name}.baseline": rows[task.background] for name, rows in self.background.items()}
-        feeds["baseline.weight"] = np.full(count, 1.0 / self.size, dtype=dtype)
+        feeds["baseline.weight"] = self.request.background_weight[task.background].astype(dtype)
         return feeds | target_feeds(self.request, task.rows)
 
     def collect(self, task: Task, outputs: Mapping[str, np.ndarray]) -> None:
         """Add a part's share of the means."""
         self.explained[task.rows] = outputs["value"]
-        self.base[task.rows] += outputs["baseline_value"].astype(np.float64).sum(axis=1) / self.size
+        self.base[task.rows] += outputs["baseline_value"] @ self.request.background_weight[task.background]
         for name, array in outputs.items():
             if name.endswith(".attribution"):
                 key = name.removesuffix(".attribution")

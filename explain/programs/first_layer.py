@@ -24,7 +24,9 @@ EACH = {
     "GreaterOrEqual", "Identity", "IsNaN", "LabelEncoder", "LeakyRelu", "Less", "LessOrEqual", "Log", "Mul", "Neg",
     "Not", "Or", "Pow", "Reciprocal", "Relu", "Round", "Sigmoid", "Sign", "Sqrt", "Sub", "Tanh", "Where",
 }
-MOVED = {"Concat", "Expand", "Flatten", "Gather", "OneHot", "Reshape", "Slice", "Split", "Squeeze", "Transpose", "Unsqueeze"}
+MOVED = {
+    "Concat", "Expand", "Flatten", "Gather", "OneHot", "Reshape", "Slice", "Split", "Squeeze", "Transpose", "Unsqueeze",
+}
 # fmt: on
 
 

@@ -1,0 +1,88 @@
+"""Arrays by name: what came, checked against what the model takes."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Mapping
+from typing import Any
+
+import numpy as np
+
+from .errors import InvalidInputs
+from .graph import Type
+from .model import Model
+from .programs.draft import item_shape
+
+Arrays = dict[str, np.ndarray]
+
+
+def check_inputs(model: Model, inputs: Mapping[str, Any]) -> Arrays:
+    """Inputs as arrays [N, item...] in the model's dtypes; raises InvalidInputs."""
+    expected = model.graph.inputs
+    if not isinstance(inputs, Mapping):
+        raise InvalidInputs(f"inputs: came {type(inputs).__name__}, expected arrays by name for {', '.join(expected)}")
+    for name in inputs:
+        if name not in expected:
+            raise InvalidInputs(f"input {name!r} is unknown; expected {', '.join(expected)}")
+    missing = [name for name in expected if name not in inputs]
+    if missing:
+        raise InvalidInputs(f"input {missing[0]!r} is missing; expected {', '.join(expected)}")
+    arrays = {name: fitted(f"input {name!r}", inputs[name], kind) for name, kind in expected.items()}
+    counts = set()
+    for name, array in arrays.items():
+        item = item_shape(model, name)
+        if array.ndim != len(item) + 1 or not _fits(array.shape[1:], item):
+            raise InvalidInputs(f"input {name!r}: came shape {array.shape}, expected {_spelled(('N', *item))}")
+        if len(array) and not array.size:
+            raise InvalidInputs(f"input {name!r}: came shape {array.shape}, which holds no elements")
+        counts.add(len(array))
+    if len(counts) != 1 or 0 in counts:
+        spelled = ", ".join(map(str, sorted(counts)))
+        raise InvalidInputs(f"inputs: came {spelled} items, expected the same number in each, at least 1")
+    return arrays
+
+
+def fitted(label: str, value: Any, kind: Type) -> np.ndarray:
+    """The value in the model's dtype, without changing what it says; floating-point values are finite."""
+    if kind.dtype == "string":
+        strings = np.asarray(value, dtype=object)
+        if not all(isinstance(text, str) for text in strings.reshape(-1)):
+            raise InvalidInputs(f"{label}: holds something that is no string; expected strings")
+        return strings
+    try:
+        array = np.asarray(value)
+    except ValueError as error:
+        raise InvalidInputs(f"{label}: came rows of different lengths, expected an array") from error
+    wanted = np.dtype(kind.dtype)
+    if array.dtype.kind not in "biuf" or (wanted.kind in "iu" and array.dtype.kind == "f"):
+        raise InvalidInputs(f"{label}: came dtype {array.dtype}, expected {wanted}")
+    with np.errstate(over="ignore"):  # what becomes infinite is refused below
+        fitted = array.astype(wanted, copy=False)
+    if wanted.kind in "biu" and not np.array_equal(fitted, array):
+        raise InvalidInputs(f"{label}: holds values that {wanted} cannot hold")
+    if wanted.kind == "f" and not np.isfinite(fitted).all():
+        raise InvalidInputs(f"{label}: holds NaN or infinity; expected finite numbers of {wanted}")
+    return fitted
+
+
+def _fits(shape: tuple[int, ...], item: tuple[Any, ...]) -> bool:
+    return all(not isinstance(want, int) or have == want for have, want in zip(shape, item, strict=True))
+
+
+def _spelled(shape: tuple[Any, ...]) -> str:
+    return "[" + ", ".join("?" if dim is None else str(dim) for dim in shape) + "]"
+
+
+def digest_arrays(arrays: Mapping[str, np.ndarray] | None) -> str | None:
+    """SHA-256 over names, dtypes, shapes and little-endian bytes, in hex."""
+    if arrays is None:
+        return None
+    state = hashlib.sha256()
+    for name in sorted(arrays):
+        array = np.ascontiguousarray(arrays[name])
+        state.update(f"{name}|{array.dtype.name}|{array.shape}|".encode())
+        if array.dtype == object:
+            state.update("\0".join(map(str, array.reshape(-1))).encode())
+        else:
+            state.update(array.astype(array.dtype.newbyteorder("<"), copy=False).tobytes())
+    return state.hexdigest()

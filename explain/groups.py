@@ -1,0 +1,74 @@
+"""Groups of elements that are present or absent together: the players of a game, the segments of a picture."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from .arrays import Arrays
+from .errors import InvalidParameter
+
+
+@dataclass(frozen=True)
+class Groups:
+    """Which group each element belongs to, by input (int64 [item...], or [N, item...] where `per_item`; -1 = never
+    masked), and the groups' names.
+
+    `names` is None where every element is a group of its own.
+    """
+
+    index: Arrays
+    count: int
+    names: tuple[str, ...] | None
+    per_item: bool = False
+
+    @property
+    def all_masked(self) -> bool:
+        """Whether every element belongs to a group, so that none stays when all are removed."""
+        return all(int(index.min(initial=0)) >= 0 for index in self.index.values())
+
+
+def resolve_groups(inputs: Arrays, groups: Mapping[str, Any] | None, names: Any) -> Groups:
+    """Declared groups, checked; or one group for each element of each input. Raises InvalidParameter."""
+    if groups is None:
+        if names is not None:
+            raise InvalidParameter("group_names: came without groups")
+        start, index = 0, {}
+        for name, array in inputs.items():
+            size = math.prod(array.shape[1:])
+            index[name] = np.arange(start, start + size, dtype=np.int64).reshape(array.shape[1:])
+            start += size
+        return Groups(index, start, None)
+    if not isinstance(groups, Mapping) or set(groups) != set(inputs):
+        came = ", ".join(map(str, groups)) or "nothing" if isinstance(groups, Mapping) else repr(groups)
+        raise InvalidParameter(f"groups: came {came}, expected one array for each of {', '.join(inputs)}")
+    index = {}
+    for name, array in inputs.items():
+        given = _whole_numbers(groups[name])
+        if given is None or given.shape not in (array.shape[1:], array.shape):
+            expected = list(array.shape[1:])
+            came = "no whole numbers" if given is None else f"shape {list(given.shape)}"
+            raise InvalidParameter(f"groups of {name!r}: came {came}, expected whole numbers of shape {expected}")
+        index[name] = given.astype(np.int64)
+    per_item = any(given.ndim == inputs[name].ndim for name, given in index.items())
+    if per_item:
+        index = {name: np.broadcast_to(given, inputs[name].shape) for name, given in index.items()}
+    used = sorted({int(i) for array in index.values() for i in array.reshape(-1)} - {-1})
+    if not used or used != list(range(len(used))):
+        raise InvalidParameter(f"groups: came numbers {used[:10]}, expected 0 to G-1 without gaps (-1 = never masked)")
+    labels = [f"group {i}" for i in used] if names is None else names
+    if not isinstance(labels, (list, tuple)) or len(labels) != len(used):
+        raise InvalidParameter(f"group_names: came {labels!r}, expected {len(used)} names")
+    return Groups(index, len(used), tuple(map(str, labels)), per_item)
+
+
+def _whole_numbers(value: Any) -> np.ndarray | None:
+    try:
+        array = np.asarray(value)
+    except ValueError:
+        return None
+    return array if array.dtype.kind in "iu" else None

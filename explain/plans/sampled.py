@@ -1,0 +1,157 @@
+"""Means of samples, taken in rounds until the error of each item is small enough.
+
+Sample k is drawn from (seed, k) alone: never from the batch or the position in it, and the same for every item. An item
+that is done leaves the rounds; how many samples it gets does not depend on its company. Sums of powers are kept in
+float64.
+
+A run that stops when its estimated error is small stops too early where the estimate is low by chance, and an interval
+made of that estimate is too narrow. So the first `pilot` samples only say how many are needed, and where a run ends by
+its tolerance the error is estimated from the samples after them (Stein 1945, doi:10.1214/aoms/1177731088).
+"""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Callable, Iterator
+
+import numpy as np
+
+from ..intervals import t_quantile
+from ..programs import Program
+from ..request import Arrays, Request
+from .base import Outcome, Step
+from .budget import TOLERANCE, Budget, largest
+
+ROUND = 64
+POWERS = 4
+MARGIN = 1.2  # samples beyond those that the pilot calls for, since its error is itself a guess
+Statistic = Callable[[np.ndarray, np.ndarray], tuple[np.ndarray, np.ndarray]]
+
+
+def mean(moments: np.ndarray, counts: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """E[g], and the variance of one sample."""
+    return moments[0], (moments[1] - moments[0] ** 2) * counts / np.maximum(counts - 1, 1)
+
+
+class SampledPlan(ABC):
+    """`statistic` of samples [P] of every item.
+
+    `statistic` takes the moments E[g^1..4] (each [N, P]) and the numbers of samples [N, 1] to values and the variance
+    of one sample. `budget.max_evals` counts samples. Errors are looked at every `look` samples, `pilot` of them first.
+    """
+
+    def __init__(
+        self, request: Request, program: Program, statistic: Statistic, budget: Budget, *, look: int, pilot: int
+    ) -> None:
+        self.request, self._program, self.statistic, self.budget = request, program, statistic, budget
+        self.look, self.pilot = look, pilot
+        self.sums = np.zeros((POWERS, request.items, 0))
+        self.at_pilot = self.sums
+        self.counts = np.zeros(request.items, dtype=np.int64)
+        self.goals = np.full(request.items, pilot)
+        self.stopped: list[str | None] = [None] * request.items
+
+    @property
+    def program(self) -> Program:
+        """The program that is run at the samples."""
+        return self._program
+
+    @property
+    def ready(self) -> bool:
+        """Whether every item has two samples, so that there is an error."""
+        return bool((self.counts > 1).all())
+
+    def steps(self) -> Iterator[Step]:
+        """What comes first, then samples in rounds for the items that are not done."""
+        yield from self.first_steps()
+        count, active = 0, np.arange(self.request.items)
+        while len(active):
+            size = min(self.most(), self._round(count), self.budget.max_evals - count)
+            yield from self.samples(active, count, size)
+            count += size
+            self._stop(active, count)
+            active = np.array([item for item in active if self.stopped[item] is None], dtype=np.int64)
+
+    @abstractmethod
+    def first_steps(self) -> Iterator[Step]:
+        """What is evaluated once, before the samples."""
+
+    @abstractmethod
+    def most(self) -> int:
+        """How many samples one round may hold."""
+
+    @abstractmethod
+    def samples(self, items: np.ndarray, first: int, size: int) -> Iterator[Step]:
+        """Samples first to first + size of these items; each is handed to `add`."""
+
+    @abstractmethod
+    def parted(self, flat: np.ndarray) -> Arrays:
+        """[N, P] as arrays by name."""
+
+    def add(self, items: np.ndarray, samples: np.ndarray) -> None:
+        """Take samples [n, count, P] of these items."""
+        if not self.sums.shape[2]:
+            self.sums = np.zeros((POWERS, self.request.items, samples.shape[2]))
+            self.at_pilot = self.sums.copy()
+        for power in range(POWERS):
+            self.sums[power, items] += (samples ** (power + 1)).sum(axis=1)
+        self.counts[items] += samples.shape[1]
+
+    def estimated(self, explained: np.ndarray, base: np.ndarray | None, complete: bool) -> Outcome:
+        """The statistic of the samples so far, with the standard error and the interval of every value."""
+        values, variance, freedom = self._estimates()
+        errors = np.sqrt(np.maximum(variance, 0.0) / self.counts[:, None])
+        half = errors * t_quantile(freedom)[:, None]
+        found = tuple(self.parted(flat) for flat in (values, errors, half))
+        return Outcome(
+            found[0],
+            explained,
+            base,
+            errors=found[1],
+            half_widths=found[2],
+            complete=complete,
+            stopped=tuple(self.stopped),
+        )
+
+    def _round(self, count: int) -> int:
+        return self.look - count % self.look if self.budget.tolerance else ROUND
+
+    def _estimates(self) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+        """Values and variances of one sample [N, P], and the degrees of freedom of these [N].
+
+        An item that has samples behind its pilot and ends by its tolerance takes the variance from these alone.
+        """
+        counts = self.counts[:, None]
+        values, variance = self.statistic(self.sums / counts, counts)
+        freedom = self.counts - 1
+        later = self.counts - self.pilot
+        told = np.array([why in (None, TOLERANCE) for why in self.stopped]) & (later > 1) & bool(self.budget.tolerance)
+        if told.any():
+            after = np.maximum(later, 2)[:, None]
+            _, second = self.statistic((self.sums - self.at_pilot) / after, after)
+            variance = np.where(told[:, None], second, variance)
+            freedom = np.where(told, later - 1, freedom)
+        return values, variance, np.maximum(freedom, 1)
+
+    def _stop(self, active: np.ndarray, count: int) -> None:
+        """Note why items are done: the samples that a goal called for are there and the error is small, or all are."""
+        if count < 2:
+            return
+        if self.budget.tolerance and count >= self.pilot and count % self.look == 0:
+            if count == self.pilot:
+                self.at_pilot = self.sums.copy()
+            values, variance, _ = self._estimates()
+            for item in active[self.goals[active] <= count]:
+                self._judge(int(item), values[item], np.sqrt(np.maximum(variance[item], 0.0)), count)
+        for item in active:
+            self.stopped[item] = self.stopped[item] or self.budget.spent(count, 1)
+
+    def _judge(self, item: int, values: np.ndarray, deviation: np.ndarray, count: int) -> None:
+        """Done, or how many samples it takes: as many as bring the largest error down to what is allowed."""
+        allowed, spread = self.budget.allowed(values), largest(deviation)
+        if spread == 0.0 or (count > self.pilot and spread / np.sqrt(count) <= allowed):
+            self.stopped[item] = TOLERANCE
+            return
+        needed = MARGIN * (spread / allowed) ** 2 if allowed > 0 else np.inf
+        wanted = min(max(needed, 2 * self.pilot, count + 1), self.budget.max_evals + self.look)
+        self.goals[item] = -(-int(np.ceil(wanted)) // self.look) * self.look

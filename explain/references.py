@@ -1,0 +1,102 @@
+"""What an explanation compares with: a baseline, or a background whose rows take the place of what is removed."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from .arrays import Arrays, fitted
+from .errors import InvalidInputs, InvalidParameter
+from .model import Model
+
+
+@dataclass(frozen=True)
+class Removal:
+    """What takes the place of removed elements.
+
+    `rows` by input: [B, item...], the same for all items, or each item's own [N, B, item...] (`per_item`); `weight` [B]
+    float64, which sums to 1, says how much each row counts.
+    """
+
+    rows: Arrays
+    weight: np.ndarray
+    per_item: bool = False
+
+    @property
+    def size(self) -> int:
+        """B, the number of rows."""
+        return len(self.weight)
+
+
+def check_reference(model: Model, inputs: Arrays, role: str, value: Any, *, per_item: bool) -> Arrays | None:
+    """A baseline ([1 or N, item...]) or background ([B, item...]) for every input: from a dict, an array or a number.
+
+    A number stands for every element of a baseline; one item stands for all. Raises InvalidParameter.
+    """
+    if value is None:
+        return None
+    given = value if isinstance(value, Mapping) else dict.fromkeys(inputs, value)
+    unknown = sorted(set(given) - set(inputs))
+    if unknown:
+        raise InvalidParameter(f"{role}: input {unknown[0]!r} is unknown; expected {', '.join(inputs)}")
+    if len(inputs) > 1 and isinstance(value, (list, tuple, np.ndarray)):
+        raise InvalidParameter(f"{role}: the model has inputs {', '.join(inputs)}; give one array for each, by name")
+    found: Arrays = {}
+    for name, array in inputs.items():
+        if name not in given:
+            raise InvalidParameter(f"{role}: nothing came for input {name!r}; give one array for each input")
+        try:
+            reference = fitted(f"{role} of {name!r}", given[name], model.graph.inputs[name])
+        except InvalidInputs as error:
+            raise InvalidParameter(str(error)) from error
+        found[name] = _rows(role, name, reference, array, per_item=per_item)
+    if not per_item and len({len(rows) for rows in found.values()}) != 1:
+        raise InvalidParameter(f"{role}: every input needs the same number of rows")
+    return found
+
+
+def _rows(role: str, name: str, reference: np.ndarray, array: np.ndarray, *, per_item: bool) -> np.ndarray:
+    item, n = array.shape[1:], len(array)
+    if reference.ndim == 0 and per_item:
+        return np.full((1, *item), reference)
+    if reference.shape == item:
+        reference = reference[None]
+    if reference.shape[1:] != item or (per_item and len(reference) not in (1, n)) or len(reference) == 0:
+        leading = f"[{n}, " if per_item else "[B, "
+        expected = leading + ", ".join(map(str, item)) + "]"
+        raise InvalidParameter(f"{role} of {name!r}: came shape {reference.shape}, expected {expected}")
+    return reference
+
+
+def check_weight(background: Arrays | None, weight: Any) -> np.ndarray:
+    """The share of each background row [B], which sum to 1: equal unless given. Raises InvalidParameter."""
+    if background is None:
+        if weight is not None:
+            raise InvalidParameter("background_weight: came without a background")
+        return np.ones(0)
+    size = len(next(iter(background.values())))
+    if weight is None:
+        return np.full(size, 1.0 / size)
+    try:
+        given = np.asarray(weight, dtype=np.float64)
+    except (TypeError, ValueError):
+        given = np.zeros(0)
+    if given.shape != (size,) or not np.isfinite(given).all() or (given < 0).any() or not given.sum() > 0:
+        raise InvalidParameter(f"background_weight: expected {size} numbers of at least 0, one for each background row")
+    return np.asarray(given / given.sum())
+
+
+def removal_of(background: Arrays | None, weight: np.ndarray, baseline: Arrays | None) -> Removal | None:
+    """What takes the place of removed elements: the background's rows, else the baseline, else nothing is known."""
+    if background is not None:
+        return Removal(background, weight)
+    if baseline is None:
+        return None
+    if all(len(rows) == 1 for rows in baseline.values()):
+        return Removal(baseline, np.ones(1))
+    items = max(len(rows) for rows in baseline.values())
+    spread = {name: np.broadcast_to(rows, (items, *rows.shape[1:])) for name, rows in baseline.items()}
+    return Removal({name: rows[:, None] for name, rows in spread.items()}, np.ones(1), per_item=True)
