@@ -11,7 +11,7 @@ import numpy as np
 from ..plans import Budget, CoalitionPlan, Drawn, MaskPlan, Outcome, Plan, Worths
 from ..request import Request
 from .base import BUDGET, TOLERANCE, Method, Parameter, by_group
-from .sampled import row_chooser
+from .turns import Turns
 
 PERMUTATIONS = 10
 
@@ -66,19 +66,21 @@ def alone(request: Request) -> MaskPlan:
 def _sampling_shap(request: Request) -> Plan:
     players, paired = request.groups.count, request.removal is not None and not request.removal.per_item
     worths = Worths(request, paired=paired)
-    chosen = row_chooser(worths.removal.weight)
+    turns = Turns(worths.removal.weight, request.seed)
 
     def draw(k: int) -> Drawn:
         random = np.random.default_rng([request.seed, k])
-        row, order = chosen(random), random.permutation(players)
+        row, order = turns.row(k, random), random.permutation(players)
         return Drawn(np.vstack([np.zeros((1, players)), chain(order)]), np.full(players, row) if paired else None)
 
     def reduce(masks: np.ndarray, f: np.ndarray, full: np.ndarray, _: np.ndarray) -> np.ndarray:
         end = np.broadcast_to(full[:, None, None], (*f.shape[:2], 1))
         return marginal(masks[:, 1:], np.concatenate([f, end], axis=2))
 
-    budget = Budget.of(request.parameters, _samples(request, players))
-    return CoalitionPlan(request, worths, draw, reduce, budget, by_group(request), complete=True, pilot=32, look=16)
+    budget = Budget.of(request.parameters, turns.whole(_samples(request, players)))
+    judged = turns.judged if paired else {}
+    named = by_group(request)
+    return CoalitionPlan(request, worths, draw, reduce, budget, named, complete=True, pilot=32, look=16, **judged)
 
 
 def _samples(request: Request, cost: int) -> int:

@@ -7,7 +7,6 @@ All of them are one program with different draws. Noise is Gaussian; its deviati
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from typing import Any
 
 import numpy as np
@@ -16,19 +15,20 @@ from ..compiler import compile as compile_program
 from ..plans import Budget, Draw, Ends, SamplePlan, mean
 from ..request import Arrays, Request
 from .base import BUDGET, TOLERANCE, Method, Parameter
+from .turns import Turns
 
 SAMPLES = Parameter("n_samples", 50, {"type": "integer", "minimum": 2, "maximum": 65536}, "most samples of an item")
 STDEV = Parameter("stdev", None, {"type": ["number", "null"], "minimum": 0}, "deviation of the noise, in input units")
 
 
-def mean_square(moments: np.ndarray, counts: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+def mean_square(moments: np.ndarray, counts: np.ndarray, _: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     """E[g^2], and the variance of one g^2."""
     return moments[1], (moments[3] - moments[1] ** 2) * counts / np.maximum(counts - 1, 1)
 
 
-def variance(moments: np.ndarray, counts: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+def variance(moments: np.ndarray, counts: np.ndarray, _: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     """E[g^2] - E[g]^2, and the variance of its estimate times the count: mu_4 - sigma^4."""
-    m1, m2, m3, m4 = moments
+    m1, m2, m3, m4 = moments[:4]
     spread = np.maximum(m2 - m1**2, 0.0)
     fourth = m4 - 4 * m1 * m3 + 6 * m1**2 * m2 - 3 * m1**4
     return spread, np.maximum(fourth - spread**2, 0.0) * counts / np.maximum(counts - 1, 1)
@@ -71,7 +71,7 @@ def _smooth(statistic: Any) -> Any:
             return Draw(1.0, {}, _noise(request, np.random.default_rng([request.seed, k])))
 
         ends = Ends(request, masked, None)
-        return SamplePlan(request, path, draw, _scale(request), "gradient", statistic, budget, ends)
+        return SamplePlan(request, path, draw, _scale(request), "gradient", budget, ends, statistic=statistic)
 
     return plan
 
@@ -82,28 +82,20 @@ def _expected(*, noisy: bool) -> Any:
     def plan(request: Request) -> SamplePlan:
         path, masked = _programs(request, noise=noisy)
         background = request.background or {}
-        chosen = row_chooser(request.background_weight)
-        budget = Budget.of(request.parameters, request.parameters["n_samples"])
+        turns = Turns(request.background_weight, request.seed)
+        budget = Budget.of(request.parameters, turns.whole(request.parameters["n_samples"]))
 
         def draw(k: int) -> Draw:
             random = np.random.default_rng([request.seed, k])
-            row, alpha = chosen(random), float(random.random())
+            row, alpha = turns.row(k, random), float(random.random())
             rows = {key: values[row] for key, values in background.items()}
             return Draw(alpha, rows, _noise(request, random) if noisy else {})
 
         scale = _scale(request) if noisy else {}
         ends = Ends(request, masked, background)
-        return SamplePlan(request, path, draw, scale, "attribution", mean, budget, ends)
+        return SamplePlan(request, path, draw, scale, "attribution", budget, ends, **turns.judged)
 
     return plan
-
-
-def row_chooser(weight: np.ndarray) -> Callable[[np.random.Generator], int]:
-    """Draws a row of a background by the weights [B] of its rows."""
-    if np.ptp(weight) == 0:
-        return lambda random: int(random.integers(len(weight)))
-    upto = np.cumsum(weight)
-    return lambda random: min(int(np.searchsorted(upto, random.random(), side="right")), len(weight) - 1)
 
 
 def _smoothing(name: str, summary: str, source: str, statistic: Any) -> Method:

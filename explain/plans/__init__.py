@@ -23,7 +23,7 @@ from .pairs import PairPlan
 from .panels import PanelPlan
 from .paths import PathPlan, SecantPlan
 from .regressions import RegressionPlan
-from .sampled import mean
+from .sampled import Statistic, mean, mean_of_turns
 from .samples import Draw, SamplePlan
 from .stretches import StretchPlan
 from .worths import Worths
@@ -47,6 +47,7 @@ __all__ = [
     "RegressionPlan",
     "SamplePlan",
     "SecantPlan",
+    "Statistic",
     "Step",
     "StretchPlan",
     "Task",
@@ -56,6 +57,7 @@ __all__ = [
     "capacity",
     "filled",
     "mean",
+    "mean_of_turns",
     "pick",
     "target_feeds",
 ]

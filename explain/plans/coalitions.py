@@ -10,7 +10,7 @@ import numpy as np
 from ..request import Arrays, Request
 from .base import Outcome, Step
 from .budget import Budget
-from .sampled import SampledPlan, mean
+from .sampled import SampledPlan, Statistic, mean
 from .worths import Worths
 
 PILOT = 8
@@ -46,8 +46,10 @@ class CoalitionPlan(SampledPlan):
         complete: bool,
         pilot: int = PILOT,
         look: int = 1,
+        statistic: Statistic = mean,
+        turn: int = 0,
     ) -> None:
-        super().__init__(request, worths.program, mean, budget, look=look, pilot=pilot)
+        super().__init__(request, worths.program, budget, statistic=statistic, look=look, pilot=pilot, turn=turn)
         self.worths, self.draw, self.reduce, self.by_group, self.complete = worths, draw, reduce, by_group, complete
         self.each = len(draw(0).masks)
 

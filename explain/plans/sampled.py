@@ -4,6 +4,10 @@ Sample k is drawn from (seed, k) alone: never from the batch or the position in 
 that is done leaves the rounds; how many samples it gets does not depend on its company. Sums of powers are kept in
 float64.
 
+Where samples start from rows of a background, they come in pairs: two from one row, and the rows in random order until
+all have had their turn, as often as the samples last. Then only a part of a turn adds what the rows differ by to the
+error, and what two samples from one row differ by is the rest of it (Cochran 1977, Sampling Techniques, 5.3).
+
 A run that stops when its estimated error is small stops too early where the estimate is low by chance, and an interval
 made of that estimate is too narrow. So the first `pilot` samples only say how many are needed, and where a run ends by
 its tolerance the error is estimated from the samples after them (Stein 1945, doi:10.1214/aoms/1177731088).
@@ -23,29 +27,56 @@ from .base import Outcome, Step
 from .budget import TOLERANCE, Budget, largest
 
 ROUND = 64
-POWERS = 4
+POWERS, CROSS = 4, 4  # sums of powers, and behind them of the products of the two samples of a pair
 MARGIN = 1.2  # samples beyond those that the pilot calls for, since its error is itself a guess
-Statistic = Callable[[np.ndarray, np.ndarray], tuple[np.ndarray, np.ndarray]]
+Statistic = Callable[[np.ndarray, np.ndarray, np.ndarray], tuple[np.ndarray, np.ndarray]]
 
 
-def mean(moments: np.ndarray, counts: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+def mean(moments: np.ndarray, counts: np.ndarray, _: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     """E[g], and the variance of one sample."""
     return moments[0], (moments[1] - moments[0] ** 2) * counts / np.maximum(counts - 1, 1)
+
+
+def mean_of_turns(rows: int) -> Statistic:
+    """The mean of pairs from rows that take turns, and the variance of one sample as the mean of `total` has it.
+
+    Within a row it is half the mean squared difference w of a pair. Between rows it is that of the pairs' means less
+    w / 2, and counts for the rows of the last turn, m of them, if that is not whole: by 2 m (1 - m / rows) / pairs.
+    """
+
+    def statistic(moments: np.ndarray, counts: np.ndarray, total: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        pairs = np.maximum(counts // 2, 2)
+        within = np.maximum(moments[1] - moments[CROSS], 0.0)
+        spread = ((moments[1] + moments[CROSS]) / 2 - moments[0] ** 2) * pairs / (pairs - 1)
+        between = np.maximum(spread - within / 2, 0.0)
+        open_rows = (total // 2) % rows
+        return moments[0], within + 2 * open_rows * (1 - open_rows / rows) / np.maximum(total // 2, 1) * between
+
+    return statistic
 
 
 class SampledPlan(ABC):
     """`statistic` of samples [P] of every item.
 
-    `statistic` takes the moments E[g^1..4] (each [N, P]) and the numbers of samples [N, 1] to values and the variance
-    of one sample. `budget.max_evals` counts samples. Errors are looked at every `look` samples, `pilot` of them first.
+    `statistic` takes the moments E[g^1..4] and E[g g'] of pairs (each [N, P]), the numbers of samples [N, 1] that they
+    are of, and of all samples, to values and the variance of one sample. `budget.max_evals` counts samples. Errors are
+    looked at every `look` samples, `pilot` of them first. `turn` samples are a whole turn of the rows, 0 for none.
     """
 
     def __init__(
-        self, request: Request, program: Program, statistic: Statistic, budget: Budget, *, look: int, pilot: int
+        self,
+        request: Request,
+        program: Program,
+        budget: Budget,
+        *,
+        statistic: Statistic = mean,
+        look: int,
+        pilot: int,
+        turn: int = 0,
     ) -> None:
         self.request, self._program, self.statistic, self.budget = request, program, statistic, budget
-        self.look, self.pilot = look, pilot
-        self.sums = np.zeros((POWERS, request.items, 0))
+        self.look, self.pilot, self.turn = look, pilot, turn
+        self.sums = np.zeros((POWERS + 1, request.items, 0))
         self.at_pilot = self.sums
         self.counts = np.zeros(request.items, dtype=np.int64)
         self.goals = np.full(request.items, pilot)
@@ -91,10 +122,12 @@ class SampledPlan(ABC):
     def add(self, items: np.ndarray, samples: np.ndarray) -> None:
         """Take samples [n, count, P] of these items."""
         if not self.sums.shape[2]:
-            self.sums = np.zeros((POWERS, self.request.items, samples.shape[2]))
+            self.sums = np.zeros((POWERS + 1, self.request.items, samples.shape[2]))
             self.at_pilot = self.sums.copy()
         for power in range(POWERS):
             self.sums[power, items] += (samples ** (power + 1)).sum(axis=1)
+        whole = samples.shape[1] // 2 * 2
+        self.sums[CROSS, items] += 2 * (samples[:, 0:whole:2] * samples[:, 1:whole:2]).sum(axis=1)
         self.counts[items] += samples.shape[1]
 
     def estimated(self, explained: np.ndarray, base: np.ndarray | None, complete: bool) -> Outcome:
@@ -122,15 +155,16 @@ class SampledPlan(ABC):
         An item that has samples behind its pilot and ends by its tolerance takes the variance from these alone.
         """
         counts = self.counts[:, None]
-        values, variance = self.statistic(self.sums / counts, counts)
-        freedom = self.counts - 1
+        values, variance = self.statistic(self.sums / counts, counts, counts)
+        each = 2 if self.turn else 1
+        freedom = self.counts // each - 1
         later = self.counts - self.pilot
         told = np.array([why in (None, TOLERANCE) for why in self.stopped]) & (later > 1) & bool(self.budget.tolerance)
         if told.any():
             after = np.maximum(later, 2)[:, None]
-            _, second = self.statistic((self.sums - self.at_pilot) / after, after)
+            _, second = self.statistic((self.sums - self.at_pilot) / after, after, counts)
             variance = np.where(told[:, None], second, variance)
-            freedom = np.where(told, later - 1, freedom)
+            freedom = np.where(told, later // each - 1, freedom)
         return values, variance, np.maximum(freedom, 1)
 
     def _stop(self, active: np.ndarray, count: int) -> None:
@@ -153,5 +187,14 @@ class SampledPlan(ABC):
             self.stopped[item] = TOLERANCE
             return
         needed = MARGIN * (spread / allowed) ** 2 if allowed > 0 else np.inf
+        if self.turn and allowed > 0:
+            needed = min(needed, self._in_turns(item, allowed))
         wanted = min(max(needed, 2 * self.pilot, count + 1), self.budget.max_evals + self.look)
         self.goals[item] = -(-int(np.ceil(wanted)) // self.look) * self.look
+
+    def _in_turns(self, item: int, allowed: float) -> float:
+        """How many samples are enough if all rows have had as many."""
+        counts = self.counts[item : item + 1, None]
+        _, variance = self.statistic(self.sums[:, item : item + 1] / counts, counts, np.full((1, 1), self.turn))
+        needed = MARGIN * largest(variance) / allowed**2
+        return float(np.ceil(needed / self.turn) * self.turn)

@@ -16,7 +16,7 @@ from ..request import Arrays, Request
 from .base import Outcome, Step, capacity, filled, flat_outputs, parted, target_feeds
 from .budget import Budget
 from .ends import Ends
-from .sampled import SampledPlan, Statistic
+from .sampled import SampledPlan, Statistic, mean
 
 LOOK, PILOT = 16, 32
 
@@ -43,11 +43,13 @@ class SamplePlan(SampledPlan):
         draw: Callable[[int], Draw],
         scale: Arrays,
         of: str,
-        statistic: Statistic,
         budget: Budget,
         ends: Ends,
+        *,
+        statistic: Statistic = mean,
+        turn: int = 0,
     ) -> None:
-        super().__init__(request, program, statistic, budget, look=LOOK, pilot=PILOT)
+        super().__init__(request, program, budget, statistic=statistic, look=LOOK, pilot=PILOT, turn=turn)
         self.draw, self.scale, self.of, self.ends = draw, scale, of, ends
         self._shapes: dict[str, tuple[int, ...]] = {}
 
