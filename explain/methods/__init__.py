@@ -5,13 +5,14 @@ from .base import Method, Parameter
 from .deep import DEEP_SHAP, DEEPLIFT
 from .gradients import INPUT_X_GRADIENT, INTEGRATED_GRADIENTS, SALIENCY
 from .guided import GUIDED_BACKPROP
+from .kernel import KERNEL_SHAP
 from .lime import LIME
 from .maps import GRAD_CAM, HIRES_CAM, LAYER_CAM
 from .partition import PARTITION_SHAP
 from .permutations import PERMUTATION_SHAP, SAMPLING_SHAP
 from .rise import RISE
 from .sampled import EXPECTED_GRADIENTS, GRADIENT_SHAP, SMOOTH_GRAD, SMOOTH_GRAD_SQUARED, VAR_GRAD
-from .shapley import EXACT_SHAP, KERNEL_SHAP
+from .shapley import EXACT_SHAP
 
 METHODS: dict[str, Method] = {
     method.name: method

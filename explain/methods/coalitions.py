@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import lru_cache
 from itertools import combinations
 from math import comb
 from typing import Any
@@ -11,8 +12,10 @@ import numpy as np
 
 from ..errors import InvalidParameter
 
+KEPT = 16
 
-@dataclass(frozen=True)
+
+@dataclass(frozen=True, eq=False)
 class Coalitions:
     """`masks` [K, G] of 0 and 1, neither empty nor full, and their `weights` [K]; `complete` if all are there.
 
@@ -49,7 +52,7 @@ def all_coalitions(players: int) -> np.ndarray:
     return ((numbers >> np.arange(players)) & 1).astype(np.float64)
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class Sample:
     """Coalitions drawn one after another: `listed` whole sizes with their `weights`, and `pairs` [P, G], each standing
     for itself and its complement, with the number of the pair that each draw gave (`order` [D]); all draws together
@@ -66,6 +69,7 @@ class Sample:
         """All that was listed and drawn."""
         return self.upto(len(self.order))
 
+    @lru_cache(KEPT)  # noqa: B019 - a few samples are kept, and what is asked of them again and again
     def upto(self, draws: int) -> Coalitions:
         """What the first draws give: distinct pairs, each weighing as often as it was drawn."""
         counts = np.bincount(self.order[:draws]).astype(np.float64)
@@ -76,6 +80,7 @@ class Sample:
         return Coalitions(masks, np.concatenate([self.weights, shares]), self.left == 0.0, counts if draws else None)
 
 
+@lru_cache(KEPT)
 def sample_coalitions(players: int, budget: int, seed: int) -> Sample:
     """At most `budget` coalitions: whole sizes from the outside in while they fit, then pairs drawn at random.
 
@@ -133,19 +138,19 @@ def _drawn_pairs(players: int, budget: int, sizes: list[int], seed: int) -> tupl
     spent: the pairs [P, G] in the order in which they first came, and the number of the pair of each draw."""
     random = np.random.default_rng(seed)
     chances = np.array([_size_weight(players, size) for size in sizes])
-    chances /= chances.sum()
     found: dict[bytes, int] = {}
     pairs: list[np.ndarray] = []
     order: list[int] = []
-    for _ in range(4 * budget):
-        if 2 * len(pairs) + 2 > budget:
-            break
-        size = int(random.choice(sizes, p=chances))
-        row = np.zeros(players)
-        row[random.permutation(players)[:size]] = 1.0
-        key = row.tobytes()
-        if key not in found:
-            found[key] = found[(1.0 - row).tobytes()] = len(pairs)
-            pairs.append(row)
-        order.append(found[key])
+    block = max(64, budget // 2)
+    for _ in range(8):
+        drawn = random.choice(sizes, size=block, p=chances / chances.sum())
+        ranks = random.random((block, players)).argsort(axis=1).argsort(axis=1)
+        for row in (ranks < drawn[:, None]).astype(np.float64):
+            if 2 * len(pairs) + 2 > budget:
+                return np.array(pairs).reshape(-1, players), np.array(order, dtype=np.int64)
+            key = row.tobytes()
+            if key not in found:
+                found[key] = found[(1.0 - row).tobytes()] = len(pairs)
+                pairs.append(row)
+            order.append(found[key])
     return np.array(pairs).reshape(-1, players), np.array(order, dtype=np.int64)

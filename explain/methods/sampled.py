@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 
 from ..compiler import compile as compile_program
-from ..plans import Budget, Draw, Ends, SamplePlan, mean
+from ..plans import Budget, Draw, Ends, Judged, SamplePlan, mean
 from ..request import Arrays, Request
 from .base import BUDGET, TOLERANCE, Method, Parameter
 from .turns import Turns
@@ -21,17 +21,23 @@ SAMPLES = Parameter("n_samples", 50, {"type": "integer", "minimum": 2, "maximum"
 STDEV = Parameter("stdev", None, {"type": ["number", "null"], "minimum": 0}, "deviation of the noise, in input units")
 
 
-def mean_square(moments: np.ndarray, counts: np.ndarray, _: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+def mean_square(moments: np.ndarray, counts: np.ndarray, _: np.ndarray) -> Judged:
     """E[g^2], and the variance of one g^2."""
-    return moments[1], (moments[3] - moments[1] ** 2) * counts / np.maximum(counts - 1, 1)
+    return moments[1], (moments[3] - moments[1] ** 2) * counts / np.maximum(counts - 1, 1), plain(moments, counts)
 
 
-def variance(moments: np.ndarray, counts: np.ndarray, _: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+def variance(moments: np.ndarray, counts: np.ndarray, _: np.ndarray) -> Judged:
     """E[g^2] - E[g]^2, and the variance of its estimate times the count: mu_4 - sigma^4."""
     m1, m2, m3, m4 = moments[:4]
     spread = np.maximum(m2 - m1**2, 0.0)
     fourth = m4 - 4 * m1 * m3 + 6 * m1**2 * m2 - 3 * m1**4
-    return spread, np.maximum(fourth - spread**2, 0.0) * counts / np.maximum(counts - 1, 1)
+    each = np.maximum(fourth - spread**2, 0.0) * counts / np.maximum(counts - 1, 1)
+    return spread, each, plain(moments, counts)
+
+
+def plain(moments: np.ndarray, counts: np.ndarray) -> np.ndarray:
+    """Degrees of freedom [N, P] of a variance where nothing more is known than the number of samples."""
+    return np.broadcast_to(np.maximum(counts - 1.0, 1.0), moments[0].shape)
 
 
 def _programs(request: Request, *, noise: bool) -> tuple[Any, Any]:

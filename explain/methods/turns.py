@@ -10,7 +10,7 @@ import numpy as np
 from ..plans import Statistic, mean, mean_of_turns
 
 
-class Judged(TypedDict, total=False):
+class Judging(TypedDict, total=False):
     """How a sampled plan estimates its error."""
 
     statistic: Statistic
@@ -29,7 +29,7 @@ class Turns:
         self._order = lru_cache(maxsize=2)(lambda turn: np.random.default_rng([seed, turn, 1]).permutation(self.size))
 
     @property
-    def judged(self) -> Judged:
+    def judged(self) -> Judging:
         """Parameters of a sampled plan."""
         if not self.equal:
             return {"statistic": mean, "turn": 0}

@@ -23,7 +23,7 @@ from .pairs import PairPlan
 from .panels import PanelPlan
 from .paths import PathPlan, SecantPlan
 from .regressions import RegressionPlan
-from .sampled import Statistic, mean, mean_of_turns
+from .sampled import Judged, Statistic, mean, mean_of_turns
 from .samples import Draw, SamplePlan
 from .stretches import StretchPlan
 from .worths import Worths
@@ -36,6 +36,7 @@ __all__ = [
     "Draw",
     "Drawn",
     "Ends",
+    "Judged",
     "MapPlan",
     "MaskPlan",
     "Outcome",

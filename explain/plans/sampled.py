@@ -27,14 +27,19 @@ from .base import Outcome, Step
 from .budget import TOLERANCE, Budget, largest
 
 ROUND = 64
-POWERS, CROSS = 4, 4  # sums of powers, and behind them of the products of the two samples of a pair
+POWERS = 4  # of samples; behind their sums stand those of squares and fourth powers of what pairs differ by
+SQUARE, FOURTH = POWERS, POWERS + 1
 MARGIN = 1.2  # samples beyond those that the pilot calls for, since its error is itself a guess
-Statistic = Callable[[np.ndarray, np.ndarray, np.ndarray], tuple[np.ndarray, np.ndarray]]
+Judged = tuple[np.ndarray, np.ndarray, np.ndarray]
+Statistic = Callable[[np.ndarray, np.ndarray, np.ndarray], Judged]
 
 
-def mean(moments: np.ndarray, counts: np.ndarray, _: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """E[g], and the variance of one sample."""
-    return moments[0], (moments[1] - moments[0] ** 2) * counts / np.maximum(counts - 1, 1)
+def mean(moments: np.ndarray, counts: np.ndarray, _: np.ndarray) -> Judged:
+    """E[g], the variance of one sample, and what that estimate is worth."""
+    m1, m2, m3, m4 = moments[:POWERS]
+    spread = np.maximum(m2 - m1**2, 0.0)
+    fourth = m4 - 4 * m1 * m3 + 6 * m1**2 * m2 - 3 * m1**4
+    return m1, spread * counts / np.maximum(counts - 1, 1), freedom(fourth, spread, counts)
 
 
 def mean_of_turns(rows: int) -> Statistic:
@@ -44,23 +49,35 @@ def mean_of_turns(rows: int) -> Statistic:
     w / 2, and counts for the rows of the last turn, m of them, if that is not whole: by 2 m (1 - m / rows) / pairs.
     """
 
-    def statistic(moments: np.ndarray, counts: np.ndarray, total: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    def statistic(moments: np.ndarray, counts: np.ndarray, total: np.ndarray) -> Judged:
         pairs = np.maximum(counts // 2, 2)
-        within = np.maximum(moments[1] - moments[CROSS], 0.0)
-        spread = ((moments[1] + moments[CROSS]) / 2 - moments[0] ** 2) * pairs / (pairs - 1)
-        between = np.maximum(spread - within / 2, 0.0)
+        squares, fourths = moments[SQUARE] * counts / pairs, moments[FOURTH] * counts / pairs
+        spread = np.maximum(moments[1] - squares / 4 - moments[0] ** 2, 0.0) * pairs / (pairs - 1)
+        between = np.maximum(spread - squares / 4, 0.0)
         open_rows = (total // 2) % rows
-        return moments[0], within + 2 * open_rows * (1 - open_rows / rows) / np.maximum(total // 2, 1) * between
+        share = 2 * open_rows * (1 - open_rows / rows) / np.maximum(total // 2, 1)
+        return moments[0], squares / 2 + share * between, freedom(fourths, squares, pairs)
 
     return statistic
+
+
+def freedom(fourth: np.ndarray, second: np.ndarray, counts: np.ndarray) -> np.ndarray:
+    """Degrees of freedom of a variance estimated from `counts` values with these central moments.
+
+    2 n / (kurtosis - 1): as many as a normal sample needs for an estimate that varies as much (Box 1953,
+    doi:10.1093/biomet/40.3-4.318). Samples with rare large values tell less than their number says.
+    """
+    tails = np.divide(fourth, second**2, out=np.full_like(second, 3.0), where=second**2 > 0)
+    return np.asarray(np.clip(2 * counts / np.maximum(tails - 1, 1e-9), 1.0, np.maximum(counts - 1, 1)))
 
 
 class SampledPlan(ABC):
     """`statistic` of samples [P] of every item.
 
-    `statistic` takes the moments E[g^1..4] and E[g g'] of pairs (each [N, P]), the numbers of samples [N, 1] that they
-    are of, and of all samples, to values and the variance of one sample. `budget.max_evals` counts samples. Errors are
-    looked at every `look` samples, `pilot` of them first. `turn` samples are a whole turn of the rows, 0 for none.
+    `statistic` takes the moments E[g^1..4] and, of what pairs differ by, E[d^2] and E[d^4] (each [N, P], per sample),
+    the numbers of samples [N, 1] that they are of, and of all samples, to values, the variance of one sample and the
+    degrees of freedom of that. `budget.max_evals` counts samples. Errors are looked at every `look` samples, `pilot` of
+    them first. `turn` samples are a whole turn of the rows, 0 for none.
     """
 
     def __init__(
@@ -76,7 +93,7 @@ class SampledPlan(ABC):
     ) -> None:
         self.request, self._program, self.statistic, self.budget = request, program, statistic, budget
         self.look, self.pilot, self.turn = look, pilot, turn
-        self.sums = np.zeros((POWERS + 1, request.items, 0))
+        self.sums = np.zeros((POWERS + 2, request.items, 0))
         self.at_pilot = self.sums
         self.counts = np.zeros(request.items, dtype=np.int64)
         self.goals = np.full(request.items, pilot)
@@ -122,19 +139,21 @@ class SampledPlan(ABC):
     def add(self, items: np.ndarray, samples: np.ndarray) -> None:
         """Take samples [n, count, P] of these items."""
         if not self.sums.shape[2]:
-            self.sums = np.zeros((POWERS + 1, self.request.items, samples.shape[2]))
+            self.sums = np.zeros((POWERS + 2, self.request.items, samples.shape[2]))
             self.at_pilot = self.sums.copy()
         for power in range(POWERS):
             self.sums[power, items] += (samples ** (power + 1)).sum(axis=1)
         whole = samples.shape[1] // 2 * 2
-        self.sums[CROSS, items] += 2 * (samples[:, 0:whole:2] * samples[:, 1:whole:2]).sum(axis=1)
+        apart = (samples[:, 0:whole:2] - samples[:, 1:whole:2]) ** 2
+        self.sums[SQUARE, items] += apart.sum(axis=1)
+        self.sums[FOURTH, items] += (apart**2).sum(axis=1)
         self.counts[items] += samples.shape[1]
 
     def estimated(self, explained: np.ndarray, base: np.ndarray | None, complete: bool) -> Outcome:
         """The statistic of the samples so far, with the standard error and the interval of every value."""
         values, variance, freedom = self._estimates()
         errors = np.sqrt(np.maximum(variance, 0.0) / self.counts[:, None])
-        half = errors * t_quantile(freedom)[:, None]
+        half = errors * t_quantile(freedom)
         found = tuple(self.parted(flat) for flat in (values, errors, half))
         return Outcome(
             found[0],
@@ -149,23 +168,20 @@ class SampledPlan(ABC):
     def _round(self, count: int) -> int:
         return self.look - count % self.look if self.budget.tolerance else ROUND
 
-    def _estimates(self) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-        """Values and variances of one sample [N, P], and the degrees of freedom of these [N].
+    def _estimates(self) -> Judged:
+        """Values, variances of one sample and degrees of freedom of these, [N, P] each.
 
         An item that has samples behind its pilot and ends by its tolerance takes the variance from these alone.
         """
         counts = self.counts[:, None]
-        values, variance = self.statistic(self.sums / counts, counts, counts)
-        each = 2 if self.turn else 1
-        freedom = self.counts // each - 1
+        values, variance, free = self.statistic(self.sums / counts, counts, counts)
         later = self.counts - self.pilot
-        told = np.array([why in (None, TOLERANCE) for why in self.stopped]) & (later > 1) & bool(self.budget.tolerance)
+        told = np.array([why in (None, TOLERANCE) for why in self.stopped]) & (later > 3) & bool(self.budget.tolerance)
         if told.any():
-            after = np.maximum(later, 2)[:, None]
-            _, second = self.statistic((self.sums - self.at_pilot) / after, after, counts)
-            variance = np.where(told[:, None], second, variance)
-            freedom = np.where(told, later // each - 1, freedom)
-        return values, variance, np.maximum(freedom, 1)
+            after = np.maximum(later, 4)[:, None]
+            _, second, freer = self.statistic((self.sums - self.at_pilot) / after, after, counts)
+            variance, free = np.where(told[:, None], second, variance), np.where(told[:, None], freer, free)
+        return values, variance, free
 
     def _stop(self, active: np.ndarray, count: int) -> None:
         """Note why items are done: the samples that a goal called for are there and the error is small, or all are."""
@@ -195,6 +211,6 @@ class SampledPlan(ABC):
     def _in_turns(self, item: int, allowed: float) -> float:
         """How many samples are enough if all rows have had as many."""
         counts = self.counts[item : item + 1, None]
-        _, variance = self.statistic(self.sums[:, item : item + 1] / counts, counts, np.full((1, 1), self.turn))
+        _, variance, _ = self.statistic(self.sums[:, item : item + 1] / counts, counts, np.full((1, 1), self.turn))
         needed = MARGIN * largest(variance) / allowed**2
         return float(np.ceil(needed / self.turn) * self.turn)

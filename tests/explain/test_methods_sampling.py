@@ -10,7 +10,8 @@ import pytest
 
 import explain
 from explain.methods.coalitions import Coalitions, all_coalitions, sample_coalitions
-from explain.methods.shapley import exact_matrix, kernel_matrix
+from explain.methods.kernel import kernel_matrix
+from explain.methods.shapley import exact_matrix
 from tests.explain.graphs import Nodes, attribute, made, numbers
 
 PLAYERS, SEEDS = 9, 30
