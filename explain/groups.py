@@ -1,48 +1,45 @@
-"""Groups of elements that are present or absent together: the players of a game, the segments of a picture."""
+"""The groups of a request: declared element by element, made from a spec, or one for each element."""
 
 from __future__ import annotations
 
 import math
 from collections.abc import Mapping
-from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 
 from .arrays import Arrays
 from .errors import InvalidParameter
+from .segments import Segments
+from .segments import resolve as made_from_spec
 
 
-@dataclass(frozen=True)
-class Groups:
-    """Which group each element belongs to, by input (int64 [item...], or [N, item...] where `per_item`; -1 = never
-    masked), and the groups' names.
+def resolve_groups(inputs: Arrays, groups: Any, names: Any) -> Segments:
+    """Groups by a spec ("patches", {"superpixels": {"count": 50}}), as declared by input, or one for each element.
 
-    `names` is None where every element is a group of its own.
+    Declared are whole numbers of the shape of an item, or of all items where they differ. Raises InvalidParameter.
     """
-
-    index: Arrays
-    count: int
-    names: tuple[str, ...] | None
-    per_item: bool = False
-
-    @property
-    def all_masked(self) -> bool:
-        """Whether every element belongs to a group, so that none stays when all are removed."""
-        return all(int(index.min(initial=0)) >= 0 for index in self.index.values())
-
-
-def resolve_groups(inputs: Arrays, groups: Mapping[str, Any] | None, names: Any) -> Groups:
-    """Declared groups, checked; or one group for each element of each input. Raises InvalidParameter."""
     if groups is None:
         if names is not None:
             raise InvalidParameter("group_names: came without groups")
-        start, index = 0, {}
-        for name, array in inputs.items():
-            size = math.prod(array.shape[1:])
-            index[name] = np.arange(start, start + size, dtype=np.int64).reshape(array.shape[1:])
-            start += size
-        return Groups(index, start, None)
+        return _elements(inputs)
+    if isinstance(groups, str) or (isinstance(groups, Mapping) and groups and not set(groups) & set(inputs)):
+        if names is not None:
+            raise InvalidParameter("group_names: came with groups made from a spec, which names them")
+        return made_from_spec(groups, inputs)
+    return _declared(inputs, groups, names)
+
+
+def _elements(inputs: Arrays) -> Segments:
+    start, index = 0, {}
+    for name, array in inputs.items():
+        size = math.prod(array.shape[1:])
+        index[name] = np.arange(start, start + size, dtype=np.int64).reshape(array.shape[1:])
+        start += size
+    return Segments(index, start, None)
+
+
+def _declared(inputs: Arrays, groups: Any, names: Any) -> Segments:
     if not isinstance(groups, Mapping) or set(groups) != set(inputs):
         came = ", ".join(map(str, groups)) or "nothing" if isinstance(groups, Mapping) else repr(groups)
         raise InvalidParameter(f"groups: came {came}, expected one array for each of {', '.join(inputs)}")
@@ -63,7 +60,7 @@ def resolve_groups(inputs: Arrays, groups: Mapping[str, Any] | None, names: Any)
     labels = [f"group {i}" for i in used] if names is None else names
     if not isinstance(labels, (list, tuple)) or len(labels) != len(used):
         raise InvalidParameter(f"group_names: came {labels!r}, expected {len(used)} names")
-    return Groups(index, len(used), tuple(map(str, labels)), per_item)
+    return Segments(index, len(used), tuple(map(str, labels)), per_item)
 
 
 def _whole_numbers(value: Any) -> np.ndarray | None:

@@ -1,37 +1,27 @@
-"""Where the positions of an item are: the axes of a picture or series, and the one that holds its channels."""
+"""A request with one group for each place of its items: pixels and time steps, all channels of each together."""
 
 from __future__ import annotations
 
 from dataclasses import replace
 
-import numpy as np
-
 from .errors import MethodUnavailable
-from .groups import Groups
+from .layout import read_layout
 from .request import Request
+from .segments import Segments
 
-COLOURS = (1, 3, 4)
-
-
-def channel_axis(shape: tuple[int, ...]) -> int | None:
-    """The axis of an item's channels: the first of three or more axes, or the last where only that can be colours."""
-    if len(shape) < 3:
-        return None
-    return len(shape) - 1 if shape[-1] in COLOURS and shape[0] not in COLOURS else 0
+PLACES = {1: "T", 2: "HW", 3: "CHW", 4: "CDHW"}
 
 
-def by_position(request: Request, method: str) -> tuple[Request, tuple[int, ...]]:
-    """The request with one group for each position (all channels together), and the sizes of the axes of these.
+def by_position(request: Request, method: str, layout: str | None) -> tuple[Request, tuple[int, ...]]:
+    """The request with its elements grouped by place, and the sizes of the axes of the places.
 
-    Raises MethodUnavailable for models with several inputs.
+    `layout` says what the axes of an item are ("HWC"); inferred from the rank otherwise. Raises MethodUnavailable for
+    models with several inputs, InvalidParameter where a layout does not fit.
     """
     if len(request.inputs) != 1:
         raise MethodUnavailable(f"{method} takes one input, and this model has {', '.join(request.inputs)}")
     name, array = next(iter(request.inputs.items()))
-    shape, channels = array.shape[1:], channel_axis(array.shape[1:])
-    sizes = tuple(size for axis, size in enumerate(shape) if axis != channels)
-    count = int(np.prod(sizes, dtype=np.int64))
-    index = np.arange(count, dtype=np.int64).reshape(sizes)
-    if channels is not None:
-        index = np.broadcast_to(np.expand_dims(index, channels), shape)
-    return replace(request, groups=Groups({name: index}, count, None)), sizes
+    found = read_layout(f"{method}: layout of {name!r}", array.shape[1:], layout, PLACES)
+    places = found.places()
+    groups = Segments({name: places}, int(places.max()) + 1, None)
+    return replace(request, groups=groups), tuple(found.shape[axis] for axis in found.space)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -11,24 +10,7 @@ import numpy as np
 from .arrays import Arrays, fitted
 from .errors import InvalidInputs, InvalidParameter
 from .model import Model
-
-
-@dataclass(frozen=True)
-class Removal:
-    """What takes the place of removed elements.
-
-    `rows` by input: [B, item...], the same for all items, or each item's own [N, B, item...] (`per_item`); `weight` [B]
-    float64, which sums to 1, says how much each row counts.
-    """
-
-    rows: Arrays
-    weight: np.ndarray
-    per_item: bool = False
-
-    @property
-    def size(self) -> int:
-        """B, the number of rows."""
-        return len(self.weight)
+from .removal import Replacement
 
 
 def check_reference(model: Model, inputs: Arrays, role: str, value: Any, *, per_item: bool) -> Arrays | None:
@@ -89,14 +71,14 @@ def check_weight(background: Arrays | None, weight: Any) -> np.ndarray:
     return np.asarray(given / given.sum())
 
 
-def removal_of(background: Arrays | None, weight: np.ndarray, baseline: Arrays | None) -> Removal | None:
+def replacement_of(background: Arrays | None, weight: np.ndarray, baseline: Arrays | None) -> Replacement | None:
     """What takes the place of removed elements: the background's rows, else the baseline, else nothing is known."""
     if background is not None:
-        return Removal(background, weight)
+        return Replacement(background, weight, per_item=False)
     if baseline is None:
         return None
     if all(len(rows) == 1 for rows in baseline.values()):
-        return Removal(baseline, np.ones(1))
+        return Replacement(baseline, np.ones(1), per_item=False)
     items = max(len(rows) for rows in baseline.values())
     spread = {name: np.broadcast_to(rows, (items, *rows.shape[1:])) for name, rows in baseline.items()}
-    return Removal({name: rows[:, None] for name, rows in spread.items()}, np.ones(1), per_item=True)
+    return Replacement({name: rows[:, None] for name, rows in spread.items()}, np.ones(1), per_item=True)

@@ -8,16 +8,16 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
 
 from .arrays import Arrays
 from .errors import InvalidTarget
-from .groups import Groups
 from .model import Explained, Model
-from .references import Removal
+from .removal import Replacement
+from .segments import Segments
 
 __all__ = ["Arrays", "Request", "Target", "resolve_target"]
 
@@ -46,8 +46,8 @@ class Request:
     baseline: Arrays | None
     background: Arrays | None
     background_weight: np.ndarray
-    removal: Removal | None
-    groups: Groups
+    removal: Replacement | None
+    groups: Segments
     seed: int
     parameters: Mapping[str, Any]
 
@@ -55,6 +55,29 @@ class Request:
     def items(self) -> int:
         """N, the number of items."""
         return len(next(iter(self.inputs.values())))
+
+    def part(self, items: np.ndarray, groups: int) -> Request:
+        """The same of some of the items, which have the first `groups` of the groups."""
+
+        def taken(arrays: Arrays, own: bool = True) -> Arrays:
+            return {name: array[items] if own else array for name, array in arrays.items()}
+
+        baseline, removal = self.baseline, self.removal
+        if baseline is not None:
+            baseline = {name: rows if len(rows) == 1 else rows[items] for name, rows in baseline.items()}
+        if removal is not None:
+            removal = replace(removal, rows=taken(removal.rows, removal.per_item))
+        index = taken(self.groups.index, self.groups.per_item)
+        names = self.groups.names
+        return replace(
+            self,
+            inputs=taken(self.inputs),
+            outputs=taken(self.outputs),
+            target=Target(self.target.index[items], self.target.weight[items]),
+            baseline=baseline,
+            removal=removal,
+            groups=replace(self.groups, index=index, count=groups, names=None if names is None else names[:groups]),
+        )
 
 
 def resolve_target(explained: Explained, outputs: Arrays, target: Any, items: int) -> Target:

@@ -20,13 +20,14 @@ from .compiler import compile as compile_program
 from .coverage import coverage
 from .errors import ExplainError, InvalidInputs, InvalidParameter, MethodUnavailable
 from .groups import resolve_groups
-from .methods import METHODS, Method
+from .methods import METHODS, Method, plan_of
 from .model import Explained, Model, ModelLike
 from .plans import Plan, Step, blocks, pick
 from .programs import Program
 from .programs.draft import item_shape
 from .quality import quality_figures
-from .references import check_reference, check_weight, removal_of
+from .references import check_reference, check_weight, replacement_of
+from .removal import resolve as resolve_removal
 from .request import Request, Target, resolve_target
 
 RunProgram = Callable[[Program, Arrays], Mapping[str, np.ndarray]]
@@ -82,7 +83,7 @@ class Run:
         """Take the served model's own outputs; the plan is made here."""
         self.outputs = {name: np.asarray(value) for name, value in outputs.items()}
         self._request = self._complete(self.outputs)
-        self.plan = self.method.plan(self._request)
+        self.plan = plan_of(self.method, self._request)
         self._steps = self._planned(self._request, self.plan)
 
     def predict_first(self) -> None:
@@ -206,8 +207,9 @@ def begin(
     baseline: Any = None,
     background: Any = None,
     background_weight: Any = None,
-    groups: Mapping[str, Any] | None = None,
+    groups: Any = None,
     group_names: Any = None,
+    removal: Any = None,
     seed: int = 0,
     **parameters: Any,
 ) -> Run:
@@ -216,7 +218,10 @@ def begin(
     `outputs` are the model's own, if already computed. `target`: None for the predicted class, an index, N indices, a
     tuple of D indices, {"class": a, "versus": b}, or a `Target`. `output` and `space` ("logit", "probability",
     "output") say what is explained. `baseline` ([N, item...], one item, or a number) and `background` ([B, item...])
-    by input name, or one array for a model with one input. `groups` by input: the player each element belongs to.
+    by input name, or one array for a model with one input; `background_weight` [B] says how much each row counts.
+    Methods that remove groups of elements take `groups`, a spec such as "positions" or {"superpixels": {"count": 50}}
+    (segments/) or by input the group of each element, and `removal`, what takes their place: a spec such as "mean" or
+    {"blur": {"sigma": 5}} (removal/); without one the rows of the background do, or the baseline.
     Raises InvalidInputs, InvalidParameter, InvalidTarget, MethodUnavailable, UnsupportedOperator.
     """
     handle, chosen = Model.of(model), METHODS.get(method)
@@ -230,14 +235,20 @@ def begin(
     start = check_reference(handle, arrays, "baseline", baseline, per_item=True)
     others = check_reference(handle, arrays, "background", background, per_item=False)
     weight = check_weight(others, background_weight)
-    _check_needs(handle, explained, chosen, {"baseline": start, "background": others})
     players = resolve_groups(arrays, groups, group_names)
+    replacement = replacement_of(others, weight, start)
+    if removal is not None:
+        if "masks" not in chosen.needs:
+            raise InvalidParameter(f"removal: came {removal!r}, and method {chosen.name} removes nothing")
+        replacement = resolve_removal(
+            removal, arrays, segments=players, background=others, background_weight=weight if others else None
+        )
+    _check_needs(handle, explained, chosen, {"baseline": start, "background": others, "removal": removal})
 
     def complete(own: Arrays) -> Request:
         _check_outputs(handle, explained, own, arrays)
         aim = resolve_target(explained, own, target, len(next(iter(arrays.values()))))
-        removal = removal_of(others, weight, start)
-        references = (start, others, weight, removal)
+        references = (start, others, weight, replacement)
         return Request(handle, explained, arrays, own, aim, *references, players, seed, settings)
 
     run = Run(chosen, complete, handle, arrays)
@@ -248,12 +259,14 @@ def begin(
     return run
 
 
-def _check_needs(model: Model, explained: Explained, method: Method, references: dict[str, Arrays | None]) -> None:
+def _check_needs(model: Model, explained: Explained, method: Method, references: dict[str, Any]) -> None:
+    removal = references["removal"] is not None
     for role in ("baseline", "background"):
-        if role in method.needs and references[role] is None:
+        if role in method.needs and references[role] is None and not removal:
             raise MethodUnavailable(f"method {method.name} needs a {role}, and none was given")
-    if "reference" in method.needs and not any(references.values()):
-        raise MethodUnavailable(f"method {method.name} needs a background or a baseline, and neither was given")
+    if "reference" in method.needs and all(given is None for given in references.values()):
+        expected = "a background, a baseline or a removal"
+        raise MethodUnavailable(f"method {method.name} needs {expected}, and none was given")
     reason = coverage(model, output=explained.output, space=explained.space).refused.get(method.name)
     if reason is not None:
         raise MethodUnavailable(f"method {method.name} is not offered for this model: {reason}")

@@ -1,7 +1,7 @@
 """The methods, by name: each is a program, a plan and a reduction."""
 
 from .ablation import FEATURE_ABLATION, OCCLUSION
-from .base import Method, Parameter
+from .base import Method, Parameter, plan_of
 from .deep import DEEP_SHAP, DEEPLIFT
 from .gradients import INPUT_X_GRADIENT, INTEGRATED_GRADIENTS, SALIENCY
 from .guided import GUIDED_BACKPROP
@@ -43,4 +43,4 @@ METHODS: dict[str, Method] = {
     )
 }
 
-__all__ = ["METHODS", "Method", "Parameter"]
+__all__ = ["METHODS", "Method", "Parameter", "plan_of"]

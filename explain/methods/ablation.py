@@ -31,7 +31,7 @@ def _occlusion(request: Request) -> MaskPlan:
     """Of each position, the mean over the windows that cover it of f(x) less f without the window."""
     if request.groups.names is not None:
         raise InvalidParameter("groups: occlusion slides a window over the elements; use feature_ablation with groups")
-    request, sizes = by_position(request, "occlusion")
+    request, sizes = by_position(request, "occlusion", request.parameters["layout"])
     share = [max(1, math.ceil(size * SHARE)) if len(sizes) > 1 else 1 for size in sizes]
     window = _per_axis("window", request.parameters["window"], sizes, share)
     stride = _per_axis("stride", request.parameters["stride"], sizes, [-(-width // 2) for width in window])
@@ -71,6 +71,9 @@ def _per_axis(name: str, given: Any, sizes: tuple[int, ...], default: list[int])
     return wanted
 
 
+LAYOUT = Parameter("layout", None, {"type": ["string", "null"]}, "axes of an item, such as CHW or HWC")
+
+
 def _size(name: str, text: str) -> Parameter:
     return Parameter(name, None, {"type": ["integer", "array", "null"], "minimum": 1}, text)
 
@@ -92,6 +95,7 @@ OCCLUSION = Method(
     "one F per window and reference row",
     (
         _size("window", "positions a window covers along each axis; default 15/224 of it (1 for a row of features)"),
+        LAYOUT,
         _size("stride", "positions between windows; default half a window"),
     ),
     _occlusion,

@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 
 from ..errors import InvalidParameter
-from ..plans import Plan
+from ..plans import Plan, SplitPlan
 from ..request import Arrays, Request
 
 
@@ -117,3 +117,15 @@ def by_group(request: Request) -> Callable[[np.ndarray], Arrays]:
         return {name: phi[:, index] for name, index in groups.index.items()}
 
     return part
+
+
+def plan_of(method: Method, request: Request) -> Plan:
+    """The method's plan; where items have groups in different numbers, one for each number.
+
+    What a method draws depends on how many groups there are, and how many an item has is its own matter.
+    """
+    counts = request.groups.counts(request.items)
+    if "masks" not in method.needs or not request.groups.per_item or np.ptp(counts) == 0:
+        return method.plan(request)
+    parts = [(np.flatnonzero(counts == count), int(count)) for count in np.unique(counts)]
+    return SplitPlan(request, [(items, method.plan(request.part(items, count))) for items, count in parts])

@@ -2,13 +2,9 @@
 
 from __future__ import annotations
 
-from typing import Any
-
-import numpy as np
-
-from ..errors import InvalidParameter
 from ..plans import Budget, MaskPlan, OwenPlan, Tree
 from ..request import Request
+from ..segments import hierarchy, resolve
 from .base import BUDGET, TOLERANCE, Method, Parameter, by_group
 from .permutations import alone
 
@@ -20,40 +16,12 @@ def _partition_shap(request: Request) -> OwenPlan | MaskPlan:
     if leaves == 1:
         return alone(request)
     declared = request.parameters["hierarchy"]
-    children = balanced(leaves) if declared is None else _checked(declared, leaves)
+    background = None if request.removal is None or request.removal.per_item else request.removal.rows
+    groups = request.groups if request.groups.names else resolve("elements", request.inputs)
+    children = hierarchy(groups, request.inputs, background=background, declared=declared)
+    trees = [Tree(one, leaves) for one in (children if children.ndim == 3 else children[None])]
     budget = Budget.of(request.parameters, request.parameters["max_evals"])
-    return OwenPlan(request, [Tree(children, leaves)], budget, by_group(request))
-
-
-def balanced(leaves: int) -> np.ndarray:
-    """Children [G - 1, 2] of a tree that halves the groups in their order."""
-    made: list[tuple[int, int]] = []
-
-    def node(start: int, stop: int) -> int:
-        if stop - start == 1:
-            return start
-        middle = (start + stop + 1) // 2
-        made.append((node(start, middle), node(middle, stop)))
-        return leaves + len(made) - 1
-
-    node(0, leaves)
-    return np.array(made, dtype=np.int64)
-
-
-def _checked(declared: Any, leaves: int) -> np.ndarray:
-    """Children as they came, if they are a tree over all groups."""
-    try:
-        children = np.asarray(declared)
-    except ValueError:
-        children = np.asarray(None)
-    whole = children.dtype.kind in "iu" and children.shape == (leaves - 1, 2)
-    below = whole and (children < leaves + np.arange(leaves - 1)[:, None]).all()
-    if not below or not np.array_equal(np.sort(children.reshape(-1)), np.arange(2 * leaves - 2)):
-        raise InvalidParameter(
-            f"parameter 'hierarchy': expected {leaves - 1} pairs of children, groups 0 to {leaves - 1} and pair k "
-            f"being node {leaves} + k, each node but the last once"
-        )
-    return children.astype(np.int64)
+    return OwenPlan(request, trees, budget, by_group(request))
 
 
 PARTITION_SHAP = Method(
@@ -64,7 +32,9 @@ PARTITION_SHAP = Method(
     "max_evals F per background row",
     (
         Parameter("max_evals", EVALS, {"type": "integer", "minimum": 2, "maximum": 1 << 20}, "most coalitions"),
-        Parameter("hierarchy", None, {"type": ["array", "null"]}, "G - 1 pairs of children; default: halves, in order"),
+        Parameter(
+            "hierarchy", None, {"type": ["array", "null"]}, "G - 1 pairs of children; else by place or correlation"
+        ),
         Parameter(
             "tolerance", 0.0, TOLERANCE.schema, "stop when no part is larger than this share of max |attribution|"
         ),

@@ -7,6 +7,7 @@ import numpy as np
 from ..plans import Budget, CoalitionPlan, Drawn, Worths
 from ..positions import by_position
 from ..request import Request
+from .ablation import LAYOUT
 from .base import BUDGET, TOLERANCE, Method, Parameter, by_group
 
 
@@ -14,7 +15,7 @@ def _rise(request: Request) -> CoalitionPlan:
     """E[f(mask) mask] / E[mask]: smooth masks over a picture's positions, or groups kept independently."""
     keep, sizes = float(request.parameters["keep"]), None
     if request.groups.names is None and len(request.inputs) == 1:
-        request, sizes = by_position(request, "rise")
+        request, sizes = by_position(request, "rise", request.parameters["layout"])
     smooth = sizes is not None and len(sizes) == 2
     cells = [min(request.parameters["cells"], size) for size in sizes or ()]
 
@@ -55,6 +56,7 @@ RISE = Method(
         Parameter("n_masks", 1000, {"type": "integer", "minimum": 2, "maximum": 65536}, "most masks of an item"),
         Parameter("keep", 0.5, {"type": "number", "minimum": 0.01, "maximum": 0.99}, "chance of a cell to be kept"),
         Parameter("cells", 8, {"type": "integer", "minimum": 1, "maximum": 64}, "cells of a picture's mask, each way"),
+        LAYOUT,
         TOLERANCE,
         BUDGET,
     ),

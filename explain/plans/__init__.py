@@ -25,6 +25,7 @@ from .paths import PathPlan, SecantPlan
 from .regressions import RegressionPlan
 from .sampled import Judged, Statistic, mean, mean_of_turns
 from .samples import Draw, SamplePlan
+from .split import SplitPlan
 from .stretches import StretchPlan
 from .worths import Worths
 
@@ -48,6 +49,7 @@ __all__ = [
     "RegressionPlan",
     "SamplePlan",
     "SecantPlan",
+    "SplitPlan",
     "Statistic",
     "Step",
     "StretchPlan",

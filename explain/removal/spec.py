@@ -47,6 +47,11 @@ class Replacement:
     weight: np.ndarray
     per_item: bool
 
+    @property
+    def size(self) -> int:
+        """B, the number of rows."""
+        return len(self.weight)
+
 
 @dataclass(frozen=True)
 class _Fill:

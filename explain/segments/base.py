@@ -25,6 +25,11 @@ class Segments:
     per_item: bool = False
     layouts: Mapping[str, str] = field(default_factory=lambda: MappingProxyType({}))
 
+    @property
+    def all_masked(self) -> bool:
+        """Whether every element belongs to a group, so that none stays when all are removed."""
+        return all(int(index.min(initial=0)) >= 0 for index in self.index.values())
+
     def counts(self, items: int) -> np.ndarray:
         """How many groups each of N items has, int64 [N]."""
         if not self.per_item:
