@@ -21,15 +21,18 @@ from .errors import (
 from .methods import METHODS, Method
 from .model import Model
 from .programs import PROGRAMS, Program
+from .quality import CHECKS, Check
 from .request import Target
 from .run import Attribution, Run, attribute, begin
 from .weights import weights
 
 __all__ = [
+    "CHECKS",
     "METHODS",
     "PROGRAMS",
     "Attribution",
     "Blocker",
+    "Check",
     "Coverage",
     "ExplainError",
     "InvalidInputs",

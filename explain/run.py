@@ -3,7 +3,8 @@
 What flows through: chunks of (program, feeds) go out to whoever runs programs, outputs come back in the same order,
 and the attribution so far can be read once the plan has a full estimate. `attribute` is the loop over it. The first
 chunks are the model itself, unless its outputs were computed already; then, where a final Softmax or Sigmoid was
-stepped around, come those that check the prepared model's forward value against the served one's; then the plan.
+stepped around, come those that check the prepared model's forward value against the served one's; then the plan; then
+the checks that were asked for.
 """
 
 from __future__ import annotations
@@ -25,7 +26,7 @@ from .model import Explained, Model, ModelLike
 from .plans import Plan, Step, blocks, pick
 from .programs import Program
 from .programs.draft import item_shape
-from .quality import quality_figures
+from .quality import Checks, quality_figures, resolve_checks
 from .references import check_reference, check_weight, removal_of
 from .request import Request, Target, resolve_target
 
@@ -42,7 +43,7 @@ class Attribution:
     `errors`: of each value, where the method has them, and `error_kind` what they are ("standard_error" of a
     sample, "quadrature_error" of an adaptive rule; None where there are none); `half_widths` of 95 % confidence
     intervals, value - half to value + half, where the errors are a sample's. `quality`: one dict of figures per
-    item (see quality.py).
+    item (see quality/).
     """
 
     values: Arrays
@@ -67,9 +68,11 @@ class Attribution:
 class Run:
     """An explanation in progress; made by `begin`."""
 
-    def __init__(self, method: Method, request: Callable[[Arrays], Request], model: Model, inputs: Arrays) -> None:
+    def __init__(
+        self, method: Method, request: Callable[[Arrays], Request], model: Model, inputs: Arrays, checks: Checks
+    ) -> None:
         """`request` completes the request once the model's own outputs are known."""
-        self.method, self._complete, self.model, self.inputs = method, request, model, inputs
+        self.method, self._complete, self.model, self.inputs, self.checks = method, request, model, inputs, checks
         self.outputs: Arrays | None = None
         self.plan: Plan | None = None
         self._request: Request | None = None
@@ -115,6 +118,13 @@ class Run:
         """Whether `result()` has something to say: from the first full estimate on."""
         return self.plan is not None and self.plan.ready
 
+    @property
+    def asked(self) -> Request:
+        """What was asked, made precise; known once the model's own outputs are."""
+        if self._request is None:
+            raise ExplainError("the model's own outputs are not known yet")
+        return self._request
+
     def result(self) -> Attribution:
         """The attribution so far, from the first full estimate on (for a method of one estimate: at its end)."""
         if self.plan is None or self._request is None or not self.plan.ready:
@@ -124,6 +134,8 @@ class Run:
         gap = np.maximum(self._gap, self._direct_gap(request, outcome.explained_value))
         evaluations = self.plan.evaluations + (explained.link != "identity")
         units = explained.space if explained.space != "output" else "output units"
+        quality = quality_figures(outcome, evaluations, gap)
+        self.checks.add_to(quality)
         return Attribution(
             values=outcome.values,
             base_values=outcome.base_values,
@@ -131,7 +143,7 @@ class Run:
             explained_name=f"{explained.space} of {explained.output}" if units == explained.space else explained.output,
             units=units,
             target=request.target,
-            quality=quality_figures(outcome, evaluations, gap),
+            quality=quality,
             method=self.method.name,
             parameters=dict(request.parameters),
             seed=request.seed,
@@ -153,6 +165,7 @@ class Run:
         if request.explained.link != "identity":
             yield from self._checking(request)
         yield from plan.steps()
+        yield from self.checks.steps(request, self.method, plan)
 
     def _checking(self, request: Request) -> Iterator[Step]:
         """All groups present: the values, to be sent through the link and held against the model's own."""
@@ -209,6 +222,7 @@ def begin(
     groups: Mapping[str, Any] | None = None,
     group_names: Any = None,
     seed: int = 0,
+    checks: Any = None,
     **parameters: Any,
 ) -> Run:
     """Begin an explanation of `inputs` (by name, [N, item...]) by one of `METHODS`.
@@ -217,35 +231,39 @@ def begin(
     tuple of D indices, {"class": a, "versus": b}, or a `Target`. `output` and `space` ("logit", "probability",
     "output") say what is explained. `baseline` ([N, item...], one item, or a number) and `background` ([B, item...])
     by input name, or one array for a model with one input. `groups` by input: the player each element belongs to.
+    `checks`: names of `CHECKS` to be made of the answer, or their parameters by name.
     Raises InvalidInputs, InvalidParameter, InvalidTarget, MethodUnavailable, UnsupportedOperator.
     """
-    handle, chosen = Model.of(model), METHODS.get(method)
-    if chosen is None:
-        raise InvalidParameter(f"method: came {method!r}, expected one of {', '.join(METHODS)}")
-    if isinstance(seed, bool) or not isinstance(seed, int) or seed < 0:
-        raise InvalidParameter(f"seed: came {seed!r}, expected a whole number of at least 0")
+    handle, chosen = Model.of(model), _method(method, seed)
     explained = handle.explained(output, space)
     settings = chosen.resolve(parameters)
     arrays = check_inputs(handle, inputs)
     start = check_reference(handle, arrays, "baseline", baseline, per_item=True)
     others = check_reference(handle, arrays, "background", background, per_item=False)
     weight = check_weight(others, background_weight)
-    _check_needs(handle, explained, chosen, {"baseline": start, "background": others})
+    references = {"baseline": start, "background": others}
+    _check_needs(handle, explained, chosen, references)
+    asked = resolve_checks(checks, chosen, settings, {name for name, rows in references.items() if rows is not None})
     players = resolve_groups(arrays, groups, group_names)
 
     def complete(own: Arrays) -> Request:
         _check_outputs(handle, explained, own, arrays)
         aim = resolve_target(explained, own, target, len(next(iter(arrays.values()))))
-        removal = removal_of(others, weight, start)
-        references = (start, others, weight, removal)
-        return Request(handle, explained, arrays, own, aim, *references, players, seed, settings)
+        compared = (start, others, weight, removal_of(others, weight, start))
+        return Request(handle, explained, arrays, own, aim, *compared, players, seed, settings)
 
-    run = Run(chosen, complete, handle, arrays)
-    if outputs is None:
-        run.predict_first()
-    else:
-        run.know(outputs)
+    run = Run(chosen, complete, handle, arrays, asked)
+    run.predict_first() if outputs is None else run.know(outputs)
     return run
+
+
+def _method(name: str, seed: Any) -> Method:
+    """The method of a name, and a seed that is one."""
+    if name not in METHODS:
+        raise InvalidParameter(f"method: came {name!r}, expected one of {', '.join(METHODS)}")
+    if isinstance(seed, bool) or not isinstance(seed, int) or seed < 0:
+        raise InvalidParameter(f"seed: came {seed!r}, expected a whole number of at least 0")
+    return METHODS[name]
 
 
 def _check_needs(model: Model, explained: Explained, method: Method, references: dict[str, Arrays | None]) -> None:

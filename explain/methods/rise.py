@@ -59,4 +59,5 @@ RISE = Method(
         BUDGET,
     ),
     _rise,
+    states="importance",
 )
