@@ -18,6 +18,18 @@ from .errors import (
     RegistrationError,
     UnsupportedOperator,
 )
+from .evaluation import (
+    Distribution,
+    Evaluation,
+    Flipping,
+    Mprt,
+    evaluate,
+    mprt,
+    randomised,
+    road,
+    spearman,
+    weight_layers,
+)
 from .methods import METHODS, Method
 from .model import Model
 from .programs import PROGRAMS, Program
@@ -34,7 +46,10 @@ __all__ = [
     "Blocker",
     "Check",
     "Coverage",
+    "Distribution",
+    "Evaluation",
     "ExplainError",
+    "Flipping",
     "InvalidInputs",
     "InvalidModel",
     "InvalidParameter",
@@ -42,6 +57,7 @@ __all__ = [
     "Method",
     "MethodUnavailable",
     "Model",
+    "Mprt",
     "Program",
     "RegistrationError",
     "Run",
@@ -53,7 +69,13 @@ __all__ = [
     "compile",
     "coverage",
     "dot_test",
+    "evaluate",
     "finite_difference",
     "gradient_error",
+    "mprt",
+    "randomised",
+    "road",
+    "spearman",
+    "weight_layers",
     "weights",
 ]
