@@ -5,6 +5,7 @@ points it is run, and how its outputs become attributions). This room has no run
 prediction runs the programs.
 """
 
+from .beginning import attribute, begin
 from .check import attribution_error, dot_test, finite_difference, gradient_error
 from .compiler import compile  # noqa: A004 - the field's word for it
 from .coverage import Blocker, Coverage, coverage
@@ -18,20 +19,38 @@ from .errors import (
     RegistrationError,
     UnsupportedOperator,
 )
+from .evaluation import (
+    Distribution,
+    Evaluation,
+    Flipping,
+    Mprt,
+    evaluate,
+    mprt,
+    randomised,
+    road,
+    spearman,
+    weight_layers,
+)
 from .methods import METHODS, Method
 from .model import Model
 from .programs import PROGRAMS, Program
+from .quality import CHECKS, Check
 from .request import Target
-from .run import Attribution, Run, attribute, begin
+from .run import Attribution, Run
 from .weights import weights
 
 __all__ = [
+    "CHECKS",
     "METHODS",
     "PROGRAMS",
     "Attribution",
     "Blocker",
+    "Check",
     "Coverage",
+    "Distribution",
+    "Evaluation",
     "ExplainError",
+    "Flipping",
     "InvalidInputs",
     "InvalidModel",
     "InvalidParameter",
@@ -39,6 +58,7 @@ __all__ = [
     "Method",
     "MethodUnavailable",
     "Model",
+    "Mprt",
     "Program",
     "RegistrationError",
     "Run",
@@ -50,7 +70,13 @@ __all__ = [
     "compile",
     "coverage",
     "dot_test",
+    "evaluate",
     "finite_difference",
     "gradient_error",
+    "mprt",
+    "randomised",
+    "road",
+    "spearman",
+    "weight_layers",
     "weights",
 ]

@@ -1,9 +1,10 @@
-"""One explanation being made: `begin(...) -> Run`, with `.chunk()`, `.update(outputs)` and `.result()`.
+"""One explanation being made: a `Run`, with `.chunk()`, `.update(outputs)` and `.result()`.
 
 What flows through: chunks of (program, feeds) go out to whoever runs programs, outputs come back in the same order,
-and the attribution so far can be read once the plan has a full estimate. `attribute` is the loop over it. The first
+and the attribution so far can be read once the plan has a full estimate. The first
 chunks are the model itself, unless its outputs were computed already; then, where a final Softmax or Sigmoid was
-stepped around, come those that check the prepared model's forward value against the served one's; then the plan.
+stepped around, come those that check the prepared model's forward value against the served one's; then the plan; then
+the checks that were asked for.
 """
 
 from __future__ import annotations
@@ -15,20 +16,15 @@ from typing import Any
 
 import numpy as np
 
-from .arrays import Arrays, check_inputs, digest_arrays
+from .arrays import Arrays, digest_arrays
 from .compiler import compile as compile_program
-from .coverage import coverage
-from .errors import ExplainError, InvalidInputs, InvalidParameter, MethodUnavailable
-from .groups import resolve_groups
-from .methods import METHODS, Method, plan_of
-from .model import Explained, Model, ModelLike
+from .errors import ExplainError
+from .methods import Method, plan_of
+from .model import Model
 from .plans import Plan, Step, blocks, pick
 from .programs import Program
-from .programs.draft import item_shape
-from .quality import quality_figures
-from .references import check_reference, check_weight, replacement_of
-from .removal import resolve as resolve_removal
-from .request import Request, Target, resolve_target
+from .quality import Checks, quality_figures
+from .request import Request, Target
 
 RunProgram = Callable[[Program, Arrays], Mapping[str, np.ndarray]]
 
@@ -43,7 +39,7 @@ class Attribution:
     `errors`: of each value, where the method has them, and `error_kind` what they are ("standard_error" of a
     sample, "quadrature_error" of an adaptive rule; None where there are none); `half_widths` of 95 % confidence
     intervals, value - half to value + half, where the errors are a sample's. `quality`: one dict of figures per
-    item (see quality.py).
+    item (see quality/).
     """
 
     values: Arrays
@@ -68,9 +64,11 @@ class Attribution:
 class Run:
     """An explanation in progress; made by `begin`."""
 
-    def __init__(self, method: Method, request: Callable[[Arrays], Request], model: Model, inputs: Arrays) -> None:
+    def __init__(
+        self, method: Method, request: Callable[[Arrays], Request], model: Model, inputs: Arrays, checks: Checks
+    ) -> None:
         """`request` completes the request once the model's own outputs are known."""
-        self.method, self._complete, self.model, self.inputs = method, request, model, inputs
+        self.method, self._complete, self.model, self.inputs, self.checks = method, request, model, inputs, checks
         self.outputs: Arrays | None = None
         self.plan: Plan | None = None
         self._request: Request | None = None
@@ -116,6 +114,13 @@ class Run:
         """Whether `result()` has something to say: from the first full estimate on."""
         return self.plan is not None and self.plan.ready
 
+    @property
+    def asked(self) -> Request:
+        """What was asked, made precise; known once the model's own outputs are."""
+        if self._request is None:
+            raise ExplainError("the model's own outputs are not known yet")
+        return self._request
+
     def result(self) -> Attribution:
         """The attribution so far, from the first full estimate on (for a method of one estimate: at its end)."""
         if self.plan is None or self._request is None or not self.plan.ready:
@@ -125,6 +130,8 @@ class Run:
         gap = np.maximum(self._gap, self._direct_gap(request, outcome.explained_value))
         evaluations = self.plan.evaluations + (explained.link != "identity")
         units = explained.space if explained.space != "output" else "output units"
+        quality = quality_figures(outcome, evaluations, gap)
+        self.checks.add_to(quality)
         return Attribution(
             values=outcome.values,
             base_values=outcome.base_values,
@@ -132,7 +139,7 @@ class Run:
             explained_name=f"{explained.space} of {explained.output}" if units == explained.space else explained.output,
             units=units,
             target=request.target,
-            quality=quality_figures(outcome, evaluations, gap),
+            quality=quality,
             method=self.method.name,
             parameters=dict(request.parameters),
             seed=request.seed,
@@ -154,6 +161,7 @@ class Run:
         if request.explained.link != "identity":
             yield from self._checking(request)
         yield from plan.steps()
+        yield from self.checks.steps(request, self.method, plan)
 
     def _checking(self, request: Request) -> Iterator[Step]:
         """All groups present: the values, to be sent through the link and held against the model's own."""
@@ -193,101 +201,3 @@ class Run:
 def _row_blocks(model: Model, inputs: Arrays) -> Iterator[slice]:
     """Rows of a forward run of bounded size."""
     return (task.rows for task in blocks(model, inputs, 1))
-
-
-def begin(
-    model: ModelLike,
-    inputs: Mapping[str, Any],
-    *,
-    method: str,
-    outputs: Mapping[str, Any] | None = None,
-    target: Any = None,
-    output: str | None = None,
-    space: str | None = None,
-    baseline: Any = None,
-    background: Any = None,
-    background_weight: Any = None,
-    groups: Any = None,
-    group_names: Any = None,
-    removal: Any = None,
-    seed: int = 0,
-    **parameters: Any,
-) -> Run:
-    """Begin an explanation of `inputs` (by name, [N, item...]) by one of `METHODS`.
-
-    `outputs` are the model's own, if already computed. `target`: None for the predicted class, an index, N indices, a
-    tuple of D indices, {"class": a, "versus": b}, or a `Target`. `output` and `space` ("logit", "probability",
-    "output") say what is explained. `baseline` ([N, item...], one item, or a number) and `background` ([B, item...])
-    by input name, or one array for a model with one input; `background_weight` [B] says how much each row counts.
-    Methods that remove groups of elements take `groups`, a spec such as "positions" or {"superpixels": {"count": 50}}
-    (segments/) or by input the group of each element, and `removal`, what takes their place: a spec such as "mean" or
-    {"blur": {"sigma": 5}} (removal/); without one the rows of the background do, or the baseline.
-    Raises InvalidInputs, InvalidParameter, InvalidTarget, MethodUnavailable, UnsupportedOperator.
-    """
-    handle, chosen = Model.of(model), METHODS.get(method)
-    if chosen is None:
-        raise InvalidParameter(f"method: came {method!r}, expected one of {', '.join(METHODS)}")
-    if isinstance(seed, bool) or not isinstance(seed, int) or seed < 0:
-        raise InvalidParameter(f"seed: came {seed!r}, expected a whole number of at least 0")
-    explained = handle.explained(output, space)
-    settings = chosen.resolve(parameters)
-    arrays = check_inputs(handle, inputs)
-    start = check_reference(handle, arrays, "baseline", baseline, per_item=True)
-    others = check_reference(handle, arrays, "background", background, per_item=False)
-    weight = check_weight(others, background_weight)
-    players = resolve_groups(arrays, groups, group_names)
-    replacement = replacement_of(others, weight, start)
-    if removal is not None:
-        if "masks" not in chosen.needs:
-            raise InvalidParameter(f"removal: came {removal!r}, and method {chosen.name} removes nothing")
-        replacement = resolve_removal(
-            removal, arrays, segments=players, background=others, background_weight=weight if others else None
-        )
-    _check_needs(handle, explained, chosen, {"baseline": start, "background": others, "removal": removal})
-
-    def complete(own: Arrays) -> Request:
-        _check_outputs(handle, explained, own, arrays)
-        aim = resolve_target(explained, own, target, len(next(iter(arrays.values()))))
-        references = (start, others, weight, replacement)
-        return Request(handle, explained, arrays, own, aim, *references, players, seed, settings)
-
-    run = Run(chosen, complete, handle, arrays)
-    if outputs is None:
-        run.predict_first()
-    else:
-        run.know(outputs)
-    return run
-
-
-def _check_needs(model: Model, explained: Explained, method: Method, references: dict[str, Any]) -> None:
-    removal = references["removal"] is not None
-    for role in ("baseline", "background"):
-        if role in method.needs and references[role] is None and not removal:
-            raise MethodUnavailable(f"method {method.name} needs a {role}, and none was given")
-    if "reference" in method.needs and all(given is None for given in references.values()):
-        expected = "a background, a baseline or a removal"
-        raise MethodUnavailable(f"method {method.name} needs {expected}, and none was given")
-    reason = coverage(model, output=explained.output, space=explained.space).refused.get(method.name)
-    if reason is not None:
-        raise MethodUnavailable(f"method {method.name} is not offered for this model: {reason}")
-
-
-def _check_outputs(model: Model, explained: Explained, outputs: Arrays, inputs: Arrays) -> None:
-    name, items = explained.output, len(next(iter(inputs.values())))
-    if name not in outputs:
-        raise InvalidInputs(f"outputs: nothing came for {name!r}, the output that is explained")
-    expected, found = (items, *item_shape(model, name)), outputs[name]
-    fits = all(not isinstance(want, int) or have == want for have, want in zip(found.shape, expected, strict=False))
-    if found.dtype.kind != "f" or found.ndim != len(expected) or not fits:
-        spelled = ", ".join("?" if dim is None else str(dim) for dim in expected)
-        raise InvalidInputs(f"outputs: came {found.dtype} {found.shape} for {name!r}, expected floats [{spelled}]")
-
-
-def attribute(
-    model: ModelLike, inputs: Mapping[str, Any], *, method: str, run: RunProgram, **options: Any
-) -> Attribution:
-    """Explain `inputs` by running programs with `run(program, feeds) -> outputs`; options as for `begin`."""
-    running = begin(model, inputs, method=method, **options)
-    while (step := running.chunk()) is not None:
-        running.update(run(*step))
-    return running.result()

@@ -1,7 +1,7 @@
 """The methods, by name: each is a program, a plan and a reduction."""
 
 from .ablation import FEATURE_ABLATION, OCCLUSION
-from .base import Method, Parameter, plan_of
+from .base import Method, Parameter, plan_of, resolved, schema_of
 from .deep import DEEP_SHAP, DEEPLIFT
 from .gradients import INPUT_X_GRADIENT, INTEGRATED_GRADIENTS, SALIENCY
 from .guided import GUIDED_BACKPROP
@@ -11,7 +11,7 @@ from .maps import GRAD_CAM, HIRES_CAM, LAYER_CAM
 from .partition import PARTITION_SHAP
 from .permutations import PERMUTATION_SHAP, SAMPLING_SHAP
 from .rise import RISE
-from .sampled import EXPECTED_GRADIENTS, GRADIENT_SHAP, SMOOTH_GRAD, SMOOTH_GRAD_SQUARED, VAR_GRAD
+from .sampled import EXPECTED_GRADIENTS, GRADIENT_SHAP, SMOOTH_GRAD, SMOOTH_GRAD_SQUARED, VAR_GRAD, spreads
 from .shapley import EXACT_SHAP
 
 METHODS: dict[str, Method] = {
@@ -43,4 +43,4 @@ METHODS: dict[str, Method] = {
     )
 }
 
-__all__ = ["METHODS", "Method", "Parameter", "plan_of"]
+__all__ = ["METHODS", "Method", "Parameter", "plan_of", "resolved", "schema_of", "spreads"]

@@ -4,13 +4,15 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 
 from ..errors import InvalidParameter
 from ..plans import Plan, SplitPlan
 from ..request import Arrays, Request
+
+States = Literal["contribution", "slope", "squared slope", "importance"]
 
 
 @dataclass(frozen=True)
@@ -65,7 +67,8 @@ class Method:
     `needs` names what it cannot do without: "gradient", "baseline", "background", "spatial", "numbers" (no
     codes among the inputs that matter). `source` is the paper.
     `passes` says in words what it costs in forward passes (F) of one item. `caution` says why a method should not be
-    relied on, where that is known.
+    relied on, where that is known. `states` says what a value is: a "contribution" in units of the explained output, a
+    "slope" per unit of input, a "squared slope", or an "importance" without units.
     """
 
     name: str
@@ -76,21 +79,32 @@ class Method:
     settings: tuple[Parameter, ...]
     plan: Callable[[Request], Plan]
     caution: str | None = None
+    states: States = "contribution"
 
     @property
     def parameters(self) -> dict[str, Any]:
         """JSON Schema of the parameters."""
-        properties = {p.name: {**p.schema, "default": p.default, "description": p.help} for p in self.settings}
-        return {"type": "object", "properties": properties, "additionalProperties": False}
+        return schema_of(self.settings)
 
     def resolve(self, given: Mapping[str, Any]) -> dict[str, Any]:
         """All parameters, defaulted ones included; raises InvalidParameter."""
-        known = {parameter.name: parameter for parameter in self.settings}
-        unknown = sorted(set(given) - set(known))
-        if unknown:
-            expected = ", ".join(known) or "none"
-            raise InvalidParameter(f"parameter {unknown[0]!r} of {self.name} is unknown; expected {expected}")
-        return {name: p.check(given[name]) if name in given else p.default for name, p in known.items()}
+        return resolved(self.name, self.settings, given)
+
+
+def schema_of(settings: tuple[Parameter, ...]) -> dict[str, Any]:
+    """JSON Schema of an object of these parameters."""
+    properties = {p.name: {**p.schema, "default": p.default, "description": p.help} for p in settings}
+    return {"type": "object", "properties": properties, "additionalProperties": False}
+
+
+def resolved(owner: str, settings: tuple[Parameter, ...], given: Mapping[str, Any]) -> dict[str, Any]:
+    """All parameters of `owner`, defaulted ones included; raises InvalidParameter."""
+    known = {parameter.name: parameter for parameter in settings}
+    unknown = sorted(set(given) - set(known))
+    if unknown:
+        expected = ", ".join(known) or "none"
+        raise InvalidParameter(f"parameter {unknown[0]!r} of {owner} is unknown; expected {expected}")
+    return {name: p.check(given[name]) if name in given else p.default for name, p in known.items()}
 
 
 TOLERANCE = Parameter(

@@ -130,6 +130,7 @@ SALIENCY = Method(
     "about 2 F",
     (Parameter("absolute", True, {"type": "boolean"}, "absolute value of the gradient, as the paper has it"),),
     _saliency,
+    states="slope",
 )
 INPUT_X_GRADIENT = Method(
     "input_x_gradient",

@@ -37,4 +37,5 @@ GUIDED_BACKPROP = Method(
     (),
     _guided_backprop,
     caution="fails sanity checks: it hardly depends on the weights (Adebayo et al. 2018, arXiv:1810.03292)",
+    states="slope",
 )

@@ -51,6 +51,7 @@ def _method(name: str, summary: str, source: str) -> Method:
             Parameter("relu", True, {"type": "boolean"}, "keep only what speaks for the target, as the paper has it"),
         ),
         _map(name),
+        states="importance",
     )
 
 

@@ -61,4 +61,5 @@ RISE = Method(
         BUDGET,
     ),
     _rise,
+    states="importance",
 )

@@ -14,7 +14,7 @@ import numpy as np
 from ..compiler import compile as compile_program
 from ..plans import Budget, Draw, Ends, Judged, SamplePlan, mean
 from ..request import Arrays, Request
-from .base import BUDGET, TOLERANCE, Method, Parameter
+from .base import BUDGET, TOLERANCE, Method, Parameter, States
 from .turns import Turns
 
 SAMPLES = Parameter("n_samples", 50, {"type": "integer", "minimum": 2, "maximum": 65536}, "most samples of an item")
@@ -49,18 +49,23 @@ def _programs(request: Request, *, noise: bool) -> tuple[Any, Any]:
 def _scale(request: Request) -> Arrays:
     """The deviation of the noise for every element of every item."""
     stdev, level = request.parameters["stdev"], request.parameters["noise_level"]
+    if stdev is None:
+        return {name: level * spread for name, spread in spreads(request).items()}
+    return {name: np.full(x.shape, float(stdev)) for name, x in request.inputs.items() if x.dtype.kind == "f"}
+
+
+def spreads(request: Request) -> Arrays:
+    """How far each element of each floating-point input spreads [N, item...], float64: its standard deviation over the
+    background, or without one the range (max - min) of the item."""
     found = {}
     for name, x in request.inputs.items():
         if x.dtype.kind != "f":
             continue
-        if stdev is not None:
-            spread = np.full(x.shape, float(stdev))
-        elif request.background is not None:
-            spread = level * np.broadcast_to(request.background[name].astype(np.float64).std(axis=0), x.shape)
+        if request.background is not None:
+            spread = request.background[name].astype(np.float64).std(axis=0)
         else:
-            wide, axes = x.astype(np.float64), tuple(range(1, x.ndim))
-            spread = np.broadcast_to(level * np.ptp(wide, axis=axes, keepdims=True), x.shape)
-        found[name] = np.asarray(spread, dtype=np.float64)
+            spread = np.ptp(x.astype(np.float64), axis=tuple(range(1, x.ndim)), keepdims=True)
+        found[name] = np.asarray(np.broadcast_to(spread, x.shape), dtype=np.float64)
     return found
 
 
@@ -106,10 +111,9 @@ def _expected(*, noisy: bool) -> Any:
 
 def _smoothing(name: str, summary: str, source: str, statistic: Any) -> Method:
     level = Parameter("noise_level", 0.15, {"type": "number", "minimum": 0}, "deviation of the noise, in spreads")
-    settings = (SAMPLES, level, STDEV, TOLERANCE, BUDGET)
-    return Method(
-        name, summary, source, frozenset({"gradient", "numbers"}), "about 2 n_samples F", settings, _smooth(statistic)
-    )
+    needs, settings = frozenset({"gradient", "numbers"}), (SAMPLES, level, STDEV, TOLERANCE, BUDGET)
+    states: States = "slope" if statistic is mean else "squared slope"
+    return Method(name, summary, source, needs, "about 2 n_samples F", settings, _smooth(statistic), states=states)
 
 
 SMOOTH_GRAD = _smoothing(

@@ -7,7 +7,7 @@ most columns. Who removes says what takes the place.
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -40,12 +40,13 @@ class Replacement:
     """What stands in the place of removed elements.
 
     `rows` by input, in its dtype: [B, item...], shared by all items, or each item's own [N, B, item...] (`per_item`);
-    `weight` [B] float64, sum 1, is how much each row counts.
+    `weight` [B] float64, sum 1, is how much each row counts. `spec` is what it was made from, None for given rows.
     """
 
     rows: dict[str, np.ndarray]
     weight: np.ndarray
     per_item: bool
+    spec: Any = None
 
     @property
     def size(self) -> int:
@@ -95,7 +96,7 @@ def resolve(
             found[name], weight = _rows(label, name, array, background, background_weight)
         else:
             found[name] = _fill(f"{label}: {kind}", kind, given, array, known.get(name), segments, name)
-    return _together(found, weight)
+    return replace(_together(found, weight), spec=spec)
 
 
 def _by_input(spec: Any, inputs: Mapping[str, np.ndarray]) -> dict[str, Any]:

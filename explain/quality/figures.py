@@ -10,7 +10,7 @@ from typing import Any
 
 import numpy as np
 
-from .plans import Outcome
+from ..plans import Outcome
 
 
 def quality_figures(outcome: Outcome, evaluations: np.ndarray, forward_gap: np.ndarray) -> list[dict[str, Any]]:
@@ -28,9 +28,9 @@ def quality_figures(outcome: Outcome, evaluations: np.ndarray, forward_gap: np.n
 
 
 def _figures(outcome: Outcome, item: int, evaluations: int, forward_gap: float) -> dict[str, Any]:
-    phi = _joined(outcome.values, item)
+    phi = joined(outcome.values, item)
     finite = phi[np.isfinite(phi)]
-    errors = None if outcome.errors is None else _joined(outcome.errors, item)
+    errors = None if outcome.errors is None else joined(outcome.errors, item)
     largest = None if errors is None else float(errors.max(initial=0.0))
     gap, relative = _completeness(outcome, item, finite)
     return {
@@ -47,7 +47,8 @@ def _figures(outcome: Outcome, item: int, evaluations: int, forward_gap: float) 
     }
 
 
-def _joined(values: Mapping[str, np.ndarray], item: int) -> np.ndarray:
+def joined(values: Mapping[str, np.ndarray], item: int) -> np.ndarray:
+    """All values of one item beside each other, float64 [P]."""
     return np.concatenate([np.asarray(value[item], dtype=np.float64).reshape(-1) for value in values.values()])
 
 
