@@ -10,7 +10,8 @@ import numpy as np
 from ..errors import InvalidParameter
 
 KINDS = ("kmeans", "sample")
-STARTS, ROUNDS = 8, 300
+STARTS, ROUNDS = 8, 100
+WORK = 2e8  # rows times columns times centres that all starts together may come to; the first is always made
 
 
 def summarise(
@@ -82,7 +83,8 @@ def _kmeans(
 ) -> tuple[dict[str, np.ndarray], np.ndarray]:
     """Centres of the best of several starts, in the inputs' own units, heaviest first."""
     points = _standardised(rows, weight)
-    labels = min((_lloyd(points, weight, size, random) for _ in range(STARTS)), key=lambda found: found[1])[0]
+    starts = int(np.clip(WORK // max(points.size * size, 1), 1, STARTS))
+    labels = min((_lloyd(points, weight, size, random) for _ in range(starts)), key=lambda found: found[1])[0]
     mass = np.bincount(labels, weight)
     used = np.argsort(-mass, kind="stable")
     used = used[mass[used] > 0]
@@ -115,17 +117,18 @@ def _lloyd(points: np.ndarray, weight: np.ndarray, size: int, random: np.random.
     """Labels [B] and the weighted sum of squared distances, from one k-means++ start (Arthur & Vassilvitskii 2007)."""
     centres = _spread_out(points, weight, size, random)
     labels = np.full(len(points), -1)
+    weighted = points * weight[:, None]
     for _ in range(ROUNDS):
         distance = _squared(points, centres)
         nearest = distance.argmin(axis=1)
         if np.array_equal(nearest, labels):
             break
         labels = nearest
-        mass = np.bincount(labels, weight, minlength=len(centres))
-        own = np.zeros((len(centres), len(points)))
-        own[labels, np.arange(len(points))] = weight
-        moved = own @ points / np.where(mass > 0, mass, 1.0)[:, None]
-        centres = np.where((mass > 0)[:, None], moved, centres)
+        order = np.argsort(labels, kind="stable")
+        clusters, first = np.unique(labels[order], return_index=True)
+        mass = np.bincount(labels, weight)[clusters, None]
+        sums = np.add.reduceat(weighted[order], first, axis=0)
+        centres[clusters] = np.where(mass > 0, sums / np.where(mass > 0, mass, 1.0), centres[clusters])
     least = _squared(points, centres)[np.arange(len(points)), labels]
     return labels, float(weight @ least)
 

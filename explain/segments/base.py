@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from types import MappingProxyType
 
 import numpy as np
 
@@ -23,7 +22,7 @@ class Segments:
     count: int
     names: tuple[str, ...] | None
     per_item: bool = False
-    layouts: Mapping[str, str] = field(default_factory=lambda: MappingProxyType({}))
+    layouts: Mapping[str, str] = field(default_factory=dict)
 
     @property
     def all_masked(self) -> bool:

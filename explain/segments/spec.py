@@ -5,7 +5,6 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from types import MappingProxyType
 from typing import Any
 
 import numpy as np
@@ -123,7 +122,7 @@ def _elements(inputs: Mapping[str, np.ndarray], known: Mapping[str, str]) -> Seg
         start += index[name].size
         if name in known or len(shape) in (2, 3):
             layouts[name] = read_layout(f"groups: elements of {name!r}", shape, known.get(name)).axes
-    return Segments(index, start, None, layouts=MappingProxyType(layouts))
+    return Segments(index, start, None, layouts=layouts)
 
 
 def _made(
@@ -184,4 +183,4 @@ def _with_rest(
         if part.per_item:
             whole[name] = np.broadcast_to(whole[name], array.shape)
     names = (*others, *part.names) if part.per_item else (*part.names, *others)
-    return Segments(whole, part.count + len(others), names, part.per_item, MappingProxyType(dict(layouts)))
+    return Segments(whole, part.count + len(others), names, part.per_item, dict(layouts))
