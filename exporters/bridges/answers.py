@@ -27,7 +27,7 @@ class Told:
 
     values    by input name [N, ...item]; under the one key "groups" [N, M] where ``names`` says what M are
     base      [N], or None for a method without; ``target``: what all rows explain, by name, or None
-    errors    shaped like ``values``, of the kind ``error_kind``
+    errors    shaped like ``values``, of the kind ``error_kind``; ``half_widths`` of 95 % intervals, where they are told
     places    by column (name, input, index), where the answer says which element a feature feeds
     sent      the value of each of ``names`` as the client sent it, and as people read it, row by row
     """
@@ -37,6 +37,7 @@ class Told:
     target: str | None
     errors: dict[str, Array] | None = None
     error_kind: str | None = None
+    half_widths: dict[str, Array] | None = None
     names: tuple[str, ...] | None = None
     places: tuple[tuple[str, str, int], ...] | None = None
     sent: tuple[list[list[Any]], list[list[Any]]] | None = None
@@ -66,6 +67,7 @@ def _attribution(answer: explain.Attribution) -> Told:
         target=answer.explained_name,
         errors=answer.errors,
         error_kind=answer.error_kind,
+        half_widths=answer.half_widths,
         names=named,
     )
 

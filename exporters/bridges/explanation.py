@@ -41,8 +41,9 @@ def shap_explanation(
     kept in its shape where it is the only input and no names are known.
 
     Where errors are known, ``error_std`` is the standard error of a sample; ``lower_bounds`` and ``upper_bounds`` are
-    its 95 % interval, or the value less and plus the error of an adaptive rule. ``base_values`` is None for methods
-    that have none (saliency): shap's waterfall needs one. Raises InvalidBridge.
+    its 95 % interval (the normal one for a served answer, which states no other), or the value less and plus the error
+    of an adaptive rule. ``base_values`` is None for methods that have none (saliency): shap's waterfall needs one.
+    Raises InvalidBridge.
     """
     import shap
 
@@ -161,7 +162,9 @@ def _bounds(found: Told, joined_up: Any) -> dict[str, Array]:
         return {}
     values, errors = joined_up(found.values), joined_up(found.errors)
     sampled = found.error_kind == "standard_error"
-    width = NORMAL_95 * errors if sampled else errors
+    width = errors if not sampled else NORMAL_95 * errors
+    if found.half_widths is not None:  # of few samples: wider than the normal interval
+        width = joined_up(found.half_widths)
     bounds = {"lower_bounds": values - width, "upper_bounds": values + width}
     return bounds | ({"error_std": errors} if sampled else {})
 

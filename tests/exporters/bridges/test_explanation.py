@@ -73,16 +73,15 @@ def adds_up(explanation, value):
     return np.allclose(total, value, rtol=1e-4, atol=1e-5)
 
 
-def by_hand(attribution):
-    """The attributions in the order of the features, picked one by one."""
-    x, codes = attribution.values["x"], attribution.values["codes"]
-    return np.array([[c[0], r[0], c[1], r[2], r[1]] for r, c in zip(x, codes, strict=True)])
+def by_hand(arrays):
+    """Arrays by input in the order of the features, picked one by one."""
+    return np.array([[c[0], x[0], c[1], x[2], x[1]] for x, c in zip(arrays["x"], arrays["codes"], strict=True)])
 
 
 def test_an_attribution_by_feature(attributed, source, background, inputs):
     found = attributed(background=background)
     explanation = exporters.shap_explanation(found, inputs=inputs, manifest=source.exported.manifest)
-    np.testing.assert_array_equal(explanation.values, by_hand(found))
+    np.testing.assert_array_equal(explanation.values, by_hand(found.values))
     np.testing.assert_allclose(explanation.data, source.table(ROWS))
     assert list(explanation.feature_names) == NAMES
     assert [row[0] for row in explanation.display_data] == [f"the {'rgb'[code]}" for code in source.codes[ROWS, 0]]
@@ -121,7 +120,9 @@ def test_a_served_answer(name, protocol, client, source, inputs, attributed, bac
         assert explanation.data is None
         return
     assert list(explanation.feature_names) == NAMES
-    np.testing.assert_allclose(explanation.values, by_hand(attributed(background=background)), rtol=1e-4, atol=1e-6)
+    np.testing.assert_allclose(
+        explanation.values, by_hand(attributed(background=background).values), rtol=1e-4, atol=1e-6
+    )
     if protocol == "V2":
         np.testing.assert_allclose(explanation.data, source.table(ROWS))
     named = exporters.shap_explanation(answer, inputs=inputs, manifest=source.exported.manifest)
@@ -148,17 +149,15 @@ def test_rows_of_unlike_targets_share_no_name(client, source):
 def test_errors_of_a_sample_are_bounds(attributed, client, source, background):
     found = attributed("expected_gradients", background=background, n_samples=40)
     explanation = exporters.shap_explanation(found, manifest=source.exported.manifest)
-    errors = np.array(
-        [[c[0], r[0], c[1], r[2], r[1]] for r, c in zip(*map(found.errors.get, ("x", "codes")), strict=True)]
-    )
-    np.testing.assert_array_equal(explanation.error_std, errors)
-    np.testing.assert_allclose(explanation.upper_bounds - explanation.values, 1.959964 * errors)
-    np.testing.assert_allclose(explanation.values - explanation.lower_bounds, 1.959964 * errors)
+    np.testing.assert_array_equal(explanation.error_std, by_hand(found.errors))
+    np.testing.assert_allclose(explanation.upper_bounds - explanation.values, by_hand(found.half_widths))
+    np.testing.assert_allclose(explanation.values - explanation.lower_bounds, by_hand(found.half_widths))
     asked = {"instances": source.instances(ROWS), "method": "expected_gradients", "parameters": {"n_samples": 40}}
     answer = client.post("/v1/models/mixed:explain", json=asked).get_json()
     served = exporters.shap_explanation(answer)
     stated = [[entry["standard_error"] for entry in each["attributions"]] for each in answer["explanations"]]
     np.testing.assert_array_equal(served.error_std, stated)
+    np.testing.assert_allclose(served.upper_bounds - served.values, 1.959964 * np.array(stated))
 
 
 def test_errors_of_a_quadrature_are_bounds_and_no_deviation(attributed):
