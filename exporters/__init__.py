@@ -2,14 +2,16 @@
 
 A torch module, a scikit-learn pipeline or a finished ONNX file comes in. The graph is made anonymous and checked, the
 manifest says all that serving and explaining need, real rows from client bytes prove that the export answers as its
-source does, and only then does a version appear in the store.
+source does, and only then does a version appear in the store. The way back are the bridges: Captum and shap on a
+served file, and answers as objects of shap.
 """
 
 from engine import Engine
 
+from .bridges import as_torch, predict_function, shap_explanation
 from .certificate import certify
 from .describing import describe, output_spec
-from .errors import ExportError, InvalidExport, InvalidImport, ParityFailed, UnsupportedModel
+from .errors import ExportError, InvalidBridge, InvalidExport, InvalidImport, ParityFailed, UnsupportedModel
 from .exported import Evidence, Exported, write
 from .from_sklearn import Column, Converted, export_sklearn
 from .from_torch import export_torch
@@ -26,10 +28,12 @@ __all__ = [
     "ExportError",
     "Exported",
     "Figure",
+    "InvalidBridge",
     "InvalidExport",
     "InvalidImport",
     "ParityFailed",
     "UnsupportedModel",
+    "as_torch",
     "certify",
     "describe",
     "export_sklearn",
@@ -38,6 +42,8 @@ __all__ = [
     "open_engine",
     "output_spec",
     "parity",
+    "predict_function",
     "register",
+    "shap_explanation",
     "write",
 ]

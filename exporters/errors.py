@@ -4,7 +4,8 @@ ExportError
 ├── UnsupportedModel   the framework's converter has no way to say this model in ONNX; says which part, and advice
 ├── InvalidExport      what was converted, or handed over with it, contradicts itself
 ├── ParityFailed       the exported model does not answer as its source does; names the worst row
-└── InvalidImport      a file given to ``import_onnx`` cannot be read or does not fit the model
+├── InvalidImport      a file given to ``import_onnx`` cannot be read or does not fit the model
+└── InvalidBridge      what came to a bridge (rows, tensors, an answer) does not fit the model or cannot be bridged
 """
 
 from __future__ import annotations
@@ -38,3 +39,7 @@ class ParityFailed(ExportError):
 
 class InvalidImport(ExportError):
     """A file that was to be imported (model, manifest, background) is not usable; names file and reason."""
+
+
+class InvalidBridge(ExportError):
+    """What was handed to a bridge (rows, tensors, an answer) does not fit; names what came and what was expected."""

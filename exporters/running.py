@@ -33,13 +33,14 @@ def artifact_of(model: bytes, manifest: Manifest) -> StoredModel:
     """The model as the engine runs it: items along axis 0, or the whole tensors where the model knows no such axis."""
     axes = batch_axes(manifest.inputs, manifest.outputs)
     whole = manifest.batching.mode == "row" or any(axis != 0 for axis in axes.values())
+    return stored(model, [spec.name for spec in manifest.inputs], [spec.name for spec in manifest.outputs], whole=whole)
+
+
+def stored(model: bytes, inputs: Sequence[str], outputs: Sequence[str], *, whole: bool) -> StoredModel:
+    """A file as the engine runs it; ``whole`` where its tensors cannot be joined along axis 0."""
     kind: Any = "shared" if whole else "item"
-    return StoredModel(
-        hashlib.sha256(model).hexdigest(),
-        {spec.name: kind for spec in manifest.inputs},
-        {spec.name: kind for spec in manifest.outputs},
-        lambda: model,
-    )
+    digest = hashlib.sha256(model).hexdigest()
+    return StoredModel(digest, dict.fromkeys(inputs, kind), dict.fromkeys(outputs, kind), lambda: model)
 
 
 def predict(model: bytes, manifest: Manifest, inputs: Mapping[str, Array], engine: Engine) -> dict[str, Array]:

@@ -310,6 +310,25 @@ def test_commands_and_python_of_a_page_run(page: str, desk: Path) -> None:
     assert run(desk, "-c", program).stdout.strip()
 
 
+def test_the_bridges_of_the_page_run(desk: Path) -> None:
+    """Its blocks as one program, beside an answer for it to draw; shap warns of deprecations when it is imported."""
+    text = (ROOT / "docs" / "bridges.md").read_text("utf-8")
+    (words,) = typed(text)
+    run(desk, "-m", "cli", *words)
+    asked = ["--row", "[0.1, 0.2, 0.3, 0.4]", "--method", "exact_shap", "--json"]
+    answer = run(desk, "-m", "cli", "explain", "fraud", *asked).stdout
+    (desk / "answer.json").write_text(answer)
+    quiet = "import warnings; warnings.simplefilter('error')" + "".join(
+        f"; warnings.simplefilter('ignore', {kind})"
+        for kind in ("DeprecationWarning", "PendingDeprecationWarning", "FutureWarning", "UserWarning")
+    )
+    blocks = [block for kind, _, block in FENCE.findall(text) if kind == "python"]
+    assert len(blocks) == 4
+    printed = run(desk, "-c", "\n".join([quiet, *blocks])).stdout.splitlines()
+    explained = [each["explained_value"] for each in json.loads(answer)["explanations"]]
+    np.testing.assert_allclose(np.fromstring(printed[-1].strip("[]"), sep=" "), explained, rtol=1e-5)
+
+
 def test_a_command_or_block_that_fails_is_seen(desk: Path) -> None:
     assert typed("    glasshouse a b   # what\nsay `glasshouse c -o d` or `glasshouse e`\n") == [
         ["a", "b"],

@@ -259,7 +259,20 @@ def _attributions(answer: ExplainAnswer) -> list[dict[str, Any]]:
 
 
 def _features(answer: ExplainAnswer) -> Sequence[Mapping[str, Any]] | None:
-    """Names for the attributions, in the order of the manifest; values belong to rows and are not repeated here."""
+    """Names for the attributions, in the order of the manifest; values belong to rows and are not repeated here.
+
+    A feature says which element of which tensor is its own; a group, which is an element of its own, has no such place.
+    """
     if answer.features is None or not answer.features:
         return None
-    return [{"feature": entry.feature, "label": entry.label, "unit": entry.unit} for entry in answer.features[0]]
+    fed = {} if "groups" in answer.values else {each.name: each for each in answer.manifest.features}
+    return [
+        {
+            "feature": entry.feature,
+            "label": entry.label,
+            "unit": entry.unit,
+            "input": fed[entry.feature].input if fed else None,
+            "index": fed[entry.feature].index if fed else None,
+        }
+        for entry in answer.features[0]
+    ]

@@ -175,6 +175,7 @@ def test_explain_is_an_infer_answer_with_an_explanation(client: FlaskClient, ans
     assert explanation["parameters"]["n_steps"] == 9
     assert len(explanation["base_value"]) == len(explanation["explained_value"]) == len(explanation["quality"]) == 2
     assert [feature["feature"] for feature in explanation["features"]] == ["petal", "sepal", "colour"]
+    assert [(each["input"], each["index"]) for each in explanation["features"]] == [("x", 0), ("x", 1), ("x", 2)]
     assert explanation["decisions"] == [f"{answer['parameters']['decision_id']}.{row}" for row in range(2)]
     assert explanation["baseline_digest"]
     v1 = client.post(
