@@ -24,7 +24,7 @@ def _feature_ablation(request: Request) -> MaskPlan:
     def reduce(f: np.ndarray, full: np.ndarray, _: np.ndarray) -> Outcome:
         return Outcome(named(full[:, None] - f), full)
 
-    return MaskPlan(request, 1.0 - np.eye(request.groups.count), reduce)
+    return MaskPlan(request, 1.0 - np.eye(request.groups.count), reduce, compared=False)
 
 
 def _occlusion(request: Request) -> MaskPlan:
@@ -41,7 +41,7 @@ def _occlusion(request: Request) -> MaskPlan:
     def reduce(f: np.ndarray, full: np.ndarray, _: np.ndarray) -> Outcome:
         return Outcome(named((full[:, None] - f) @ covered / counts), full)
 
-    return MaskPlan(request, 1.0 - covered, reduce)
+    return MaskPlan(request, 1.0 - covered, reduce, compared=False)
 
 
 def windows(sizes: tuple[int, ...], window: list[int], stride: list[int]) -> np.ndarray:

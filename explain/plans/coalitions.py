@@ -60,7 +60,7 @@ class CoalitionPlan(SampledPlan):
 
     def first_steps(self) -> Iterator[Step]:
         """f at both ends."""
-        return self.worths.ends()
+        return self.worths.ends(empty=self.complete)
 
     def most(self) -> int:
         """Samples of bounded work."""

@@ -16,10 +16,10 @@ Reduce = Callable[[np.ndarray, np.ndarray, np.ndarray], Outcome]
 
 class MaskPlan:
     """f under K coalitions: masks [K, G]; `reduce(f, full, empty)` takes f [N, K] to the outcome, given f with every
-    group [N] and with none [N]."""
+    group [N] and, where it is `compared`, with none [N]."""
 
-    def __init__(self, request: Request, masks: np.ndarray, reduce: Reduce) -> None:
-        self.request, self.masks, self.reduce = request, masks, reduce
+    def __init__(self, request: Request, masks: np.ndarray, reduce: Reduce, *, compared: bool = True) -> None:
+        self.request, self.masks, self.reduce, self.compared = request, masks, reduce, compared
         self.worths = Worths(request)
         self.f = np.zeros((request.items, len(masks)))
         self.ready = False
@@ -36,7 +36,7 @@ class MaskPlan:
 
     def steps(self) -> Iterator[Step]:
         """Both ends, then the coalitions."""
-        yield from self.worths.ends()
+        yield from self.worths.ends(empty=self.compared)
         if len(self.masks):
             yield from self.worths.steps(np.arange(self.request.items), self.masks, self.f)
         self.ready = True

@@ -71,7 +71,7 @@ class RegressionPlan:
 
     def steps(self) -> Iterator[Step]:
         """Both ends, then coalitions in rounds for the items that are not done."""
-        yield from self.worths.ends()
+        yield from self.worths.ends(empty=self.complete)
         goals = np.full(self.request.items, min(self.pilot, self.draws) if self._anytime else self.draws)
         active = np.arange(self.request.items)
         while len(active):

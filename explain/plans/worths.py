@@ -40,18 +40,24 @@ class Worths:
         self.spent = np.zeros(request.items, dtype=np.int64)
         self.full, self.empty = np.full(request.items, np.nan), np.full(request.items, np.nan)
 
-    def ends(self) -> Iterator[Step]:
-        """Find f at the items themselves, `full` [N], and with nothing present, `empty` [N].
+    def ends(self, *, empty: bool = True) -> Iterator[Step]:
+        """Find f at the items themselves, `full` [N], and, if it is asked for, with nothing present, `empty` [N].
 
         Where nothing of an item is left, the background is evaluated once for all of them.
         """
         program = compile_program(self.request.model, "masked_forward", **self.options)
+        if not empty:
+            only = Ends(self.request, program, None)
+            yield from only.steps()
+            self.full, self.spent = only.values()[0], self.spent + 1
+            return
+        self.spent += 1 + self.removal.size
         common = self.request.groups.all_masked and not self.removal.per_item
         ends = Ends(self.request, program, self.removal.rows if common else None, self.removal.weight)
         yield from ends.steps()
-        self.full, empty = ends.values()
-        if empty is not None:
-            self.empty = empty
+        self.full, mean = ends.values()
+        if mean is not None:
+            self.empty = mean
             return
         nothing = Worths(self.request, binary=False)
         found = np.zeros((self.request.items, 1))
@@ -60,8 +66,8 @@ class Worths:
 
     @property
     def evaluations(self) -> np.ndarray:
-        """[N] evaluations of the model for each item: itself, with nothing present, and under the masks that differ."""
-        return 1 + self.removal.size + self.spent
+        """[N] evaluations of the model for each item: at the ends, and under the masks that differ."""
+        return self.spent
 
     @property
     def rows(self) -> int:
