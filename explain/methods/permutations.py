@@ -1,7 +1,8 @@
 """Shapley values as means over random orders in which the players join.
 
-A permutation and its reverse are one sample (antithetic), and each coalition is averaged over the whole background; or,
-in sampling SHAP, each order starts from one row of the background drawn at random.
+An order starts from one row of the background, and the rows take turns: however many coalitions one order evaluates,
+they are spread over the background instead of each being averaged over all of it. In permutation SHAP an order and its
+reverse are one sample (antithetic).
 """
 
 from __future__ import annotations
@@ -11,46 +12,88 @@ import numpy as np
 from ..plans import Budget, CoalitionPlan, Drawn, MaskPlan, Outcome, Plan, Worths
 from ..request import Request
 from .base import BUDGET, TOLERANCE, Method, Parameter, by_group
-from .turns import Turns
+from .turns import Turns, Uniforms
 
-PERMUTATIONS = 10
-
-
-def chain(order: np.ndarray) -> np.ndarray:
-    """Coalitions [M - 1, M] of the first 1, 2, ..., M - 1 players of an order [M]."""
-    players = len(order)
-    rank = np.empty(players, dtype=np.int64)
-    rank[order] = np.arange(players)
-    return (rank[None, :] < np.arange(1, players)[:, None]).astype(np.float64)
+AVERAGED, LEAST, MOST = 10, 64, 1024
 
 
-def marginal(masks: np.ndarray, worths: np.ndarray) -> np.ndarray:
-    """What each player adds when it joins: masks [s, m, M] of one order, from nothing to all, worths [n, s, m + 1]."""
-    joined = np.diff(np.concatenate([masks, np.ones_like(masks[:, :1])], axis=1), axis=1, prepend=0.0)
-    return np.asarray(np.einsum("nsm,smg->nsg", np.diff(worths, axis=2), joined))
+def chains(orders: np.ndarray) -> np.ndarray:
+    """Coalitions [s, M - 1, M] of the first 1, 2, ..., M - 1 players of each order [s, M]."""
+    ranks = orders.argsort(axis=1)
+    return (ranks[:, None, :] < np.arange(1, orders.shape[1])[:, None]).astype(np.float64)
 
 
-def _permutation_shap(request: Request) -> Plan:
-    players = request.groups.count
-    if players == 1:
+def marginal(orders: np.ndarray, worths: np.ndarray) -> np.ndarray:
+    """What each player adds when it joins [n, s, M]: orders [s, M], worths [n, s, M + 1] from nothing to all."""
+    joined = np.diff(worths, axis=2)
+    return np.take_along_axis(joined, np.broadcast_to(orders.argsort(axis=1), joined.shape), axis=2)
+
+
+class Orders:
+    """Orders of the players by sample number, the coalitions of each and what they tell.
+
+    `both` adds the reverse of each; `rows` are those of a background that samples start from, None where each coalition
+    is averaged over all of them.
+    """
+
+    def __init__(self, request: Request, rows: Turns | None, both: bool) -> None:
+        self.players, self.rows, self.both = request.groups.count, rows, both
+        self._uniforms = Uniforms(request.seed, self.players)
+
+    @property
+    def each(self) -> int:
+        """Coalitions of one sample."""
+        return (1 + self.both) * (self.players - 1) + (self.rows is not None)
+
+    def of(self, first: int, count: int) -> np.ndarray:
+        """Orders [count, M] of these samples."""
+        return self._uniforms.of(first, count).argsort(axis=1)
+
+    def draw(self, first: int, count: int) -> Drawn:
+        """Their coalitions: nothing (of the row that they start from), then step by step forwards and backwards."""
+        orders = self.of(first, count)
+        parts = [chains(orders), chains(orders[:, ::-1])] if self.both else [chains(orders)]
+        if self.rows is None:
+            return Drawn(np.concatenate(parts, axis=1), None)
+        parts.insert(0, np.zeros((count, 1, self.players)))
+        rows = np.array([self.rows.row(first + k) for k in range(count)])
+        return Drawn(np.concatenate(parts, axis=1), np.repeat(rows[:, None], self.each, axis=1))
+
+    def reduce(self, first: int, f: np.ndarray, full: np.ndarray, empty: np.ndarray) -> np.ndarray:
+        """What each player adds [n, s, M], from worths f [n, s, m] of samples from `first` on."""
+        n, count, steps = len(f), f.shape[1], self.players - 1
+        orders, end = self.of(first, count), np.broadcast_to(full[:, None, None], (n, count, 1))
+        start = np.broadcast_to(empty[:, None, None], end.shape) if self.rows is None else f[:, :, :1]
+        inner = f if self.rows is None else f[:, :, 1:]
+        found = marginal(orders, np.concatenate([start, inner[:, :, :steps], end], axis=2))
+        if not self.both:
+            return found
+        back = marginal(orders[:, ::-1], np.concatenate([start, inner[:, :, steps:], end], axis=2))
+        return np.asarray((found + back) / 2)
+
+
+def _shapley(request: Request, *, both: bool, averaged: bool) -> Plan:
+    if request.groups.count == 1:
         return alone(request)
+    shared = request.removal is not None and not request.removal.per_item and request.removal.size > 1
+    paired = shared and not averaged
+    worths = Worths(request, paired=paired)
+    turns = Turns(worths.removal.weight, request.seed) if paired else None
+    orders = Orders(request, turns, both)
+    most = _samples(request, orders.each, worths.removal.size if paired else 0)
+    budget = Budget.of(request.parameters, turns.whole(most) if turns else most)
+    rounds = {"pilot": 32, "look": 16, **turns.judged} if turns else {"pilot": 8, "look": 1}
+    return CoalitionPlan(request, worths, orders, budget, by_group(request), complete=True, **rounds)
 
-    def draw(k: int) -> Drawn:
-        order = np.random.default_rng([request.seed, k]).permutation(players)
-        return Drawn(np.vstack([chain(order), chain(order[::-1])]))
 
-    def reduce(masks: np.ndarray, f: np.ndarray, full: np.ndarray, empty: np.ndarray) -> np.ndarray:
-        half = players - 1
-        ends = [np.broadcast_to(end[:, None, None], (*f.shape[:2], 1)) for end in (empty, full)]
-        both = [
-            marginal(masks[:, part], np.concatenate([ends[0], f[:, :, part], ends[1]], axis=2))
-            for part in (slice(0, half), slice(half, 2 * half))
-        ]
-        return np.asarray((both[0] + both[1]) / 2)
-
-    most = _samples(request, 2 * max(1, players - 1))
-    budget, worths = Budget.of(request.parameters, most), Worths(request)
-    return CoalitionPlan(request, worths, draw, reduce, budget, by_group(request), complete=True)
+def _samples(request: Request, cost: int, rows: int) -> int:
+    """Most samples: as many as asked for (by default two from each of the `rows`, where they take turns), and no more
+    than `max_evals` coalitions pay for, but 2."""
+    asked, evals = request.parameters["n_permutations"], request.parameters["max_evals"]
+    if asked is None:
+        turn = 2 * rows
+        asked = min(MOST, turn * -(-LEAST // turn)) if rows else AVERAGED
+    return int(asked if evals is None else max(2, min(asked, evals // cost)))
 
 
 def alone(request: Request) -> MaskPlan:
@@ -63,58 +106,51 @@ def alone(request: Request) -> MaskPlan:
     return MaskPlan(request, np.zeros((0, 1)), reduce)
 
 
+def _permutation_shap(request: Request) -> Plan:
+    return _shapley(request, both=True, averaged=bool(request.parameters["averaged"]))
+
+
 def _sampling_shap(request: Request) -> Plan:
-    players, paired = request.groups.count, request.removal is not None and not request.removal.per_item
-    worths = Worths(request, paired=paired)
-    turns = Turns(worths.removal.weight, request.seed)
-
-    def draw(k: int) -> Drawn:
-        random = np.random.default_rng([request.seed, k])
-        row, order = turns.row(k, random), random.permutation(players)
-        return Drawn(np.vstack([np.zeros((1, players)), chain(order)]), np.full(players, row) if paired else None)
-
-    def reduce(masks: np.ndarray, f: np.ndarray, full: np.ndarray, _: np.ndarray) -> np.ndarray:
-        end = np.broadcast_to(full[:, None, None], (*f.shape[:2], 1))
-        return marginal(masks[:, 1:], np.concatenate([f, end], axis=2))
-
-    budget = Budget.of(request.parameters, turns.whole(_samples(request, players)))
-    judged = turns.judged if paired else {}
-    named = by_group(request)
-    return CoalitionPlan(request, worths, draw, reduce, budget, named, complete=True, pilot=32, look=16, **judged)
+    return _shapley(request, both=False, averaged=False)
 
 
-def _samples(request: Request, cost: int) -> int:
-    """Most samples: as many as asked for, and no more than `max_evals` coalitions pay for (2 at least)."""
-    asked, evals = request.parameters["n_permutations"], request.parameters["max_evals"]
-    return int(asked if evals is None else max(2, min(asked, evals // cost)))
-
-
-def _settings(count: int) -> tuple[Parameter, ...]:
-    schema = {"type": "integer", "minimum": 2, "maximum": 65536}
-    most = {"type": ["integer", "null"], "minimum": 2, "maximum": 1 << 24}
-    return (
-        Parameter("n_permutations", count, schema, "most permutations of an item"),
-        Parameter("max_evals", None, most, "most coalitions of an item to evaluate; None: as n_permutations says"),
-        TOLERANCE,
-        BUDGET,
-    )
-
-
+SETTINGS = (
+    Parameter(
+        "n_permutations",
+        None,
+        {"type": ["integer", "null"], "minimum": 2, "maximum": 65536},
+        "most permutations of an item; default: two from each background row",
+    ),
+    Parameter(
+        "max_evals",
+        None,
+        {"type": ["integer", "null"], "minimum": 2, "maximum": 1 << 24},
+        "most coalitions of an item to evaluate; default: as n_permutations says",
+    ),
+    TOLERANCE,
+    BUDGET,
+)
+AVERAGE = Parameter(
+    "averaged",
+    False,
+    {"type": "boolean"},
+    "average every coalition over the whole background (then 10 permutations by default)",
+)
 PERMUTATION_SHAP = Method(
     "permutation_shap",
-    "Shapley values as means over random orders and their reverses; adds up exactly.",
+    "Shapley values as means over random orders and their reverses.",
     "Castro, Gomez, Tejada 2009, doi:10.1016/j.cor.2008.04.004; Mitchell et al. 2022, arXiv:2104.12199",
     frozenset({"background", "masks"}),
-    "2 (M - 1) n_permutations F per background row",
-    _settings(PERMUTATIONS),
+    "(2 M - 1) n_permutations F, and per background row if averaged",
+    (*SETTINGS, AVERAGE),
     _permutation_shap,
 )
 SAMPLING_SHAP = Method(
     "sampling_shap",
-    "Shapley values as means over random orders, each from a background row drawn at random.",
+    "Shapley values as means over random orders.",
     "Strumbelj & Kononenko 2014, doi:10.1007/s10115-013-0679-x",
     frozenset({"background", "masks"}),
     "M n_permutations F",
-    _settings(200),
+    SETTINGS,
     _sampling_shap,
 )

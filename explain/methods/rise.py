@@ -9,28 +9,44 @@ from ..positions import by_position
 from ..request import Request
 from .ablation import LAYOUT
 from .base import BUDGET, TOLERANCE, Method, Parameter, by_group
+from .turns import Uniforms
+
+
+class Masks:
+    """Random masks by sample number: smooth ones over a picture of these `sizes`, or of groups, each group alone."""
+
+    each = 1
+
+    def __init__(self, request: Request, sizes: tuple[int, ...] | None, keep: float, cells: list[int]) -> None:
+        self.request, self.sizes, self.keep, self.cells = request, sizes, keep, cells
+        self._uniforms = Uniforms(request.seed, request.groups.count)
+
+    def of(self, first: int, count: int) -> np.ndarray:
+        """Masks [count, G] of these samples."""
+        if self.sizes is None:
+            return (self._uniforms.of(first, count) < self.keep).astype(np.float64)
+        random = (np.random.default_rng([self.request.seed, k]) for k in range(first, first + count))
+        return np.array([_grid(draw, self.sizes, self.cells, self.keep).reshape(-1) for draw in random])
+
+    def draw(self, first: int, count: int) -> Drawn:
+        """One mask a sample."""
+        return Drawn(self.of(first, count)[:, None])
+
+    def reduce(self, first: int, f: np.ndarray, *_: np.ndarray) -> np.ndarray:
+        """f(mask) mask / E[mask]."""
+        return np.asarray(f * self.of(first, f.shape[1]) / self.keep)
 
 
 def _rise(request: Request) -> CoalitionPlan:
-    """E[f(mask) mask] / E[mask]: smooth masks over a picture's positions, or groups kept independently."""
-    keep, sizes = float(request.parameters["keep"]), None
+    """E[f(mask) mask] / E[mask]: smooth masks over a picture's places, or groups kept independently."""
+    given, sizes = request.parameters, None
     if request.groups.names is None and len(request.inputs) == 1:
-        request, sizes = by_position(request, "rise", request.parameters["layout"])
+        request, sizes = by_position(request, "rise", given["layout"])
     smooth = sizes is not None and len(sizes) == 2
-    cells = [min(request.parameters["cells"], size) for size in sizes or ()]
-
-    def draw(k: int) -> Drawn:
-        random = np.random.default_rng([request.seed, k])
-        if smooth and sizes is not None:
-            return Drawn(_grid(random, sizes, cells, keep).reshape(1, -1))
-        return Drawn((random.random((1, request.groups.count)) < keep).astype(np.float64))
-
-    def reduce(masks: np.ndarray, f: np.ndarray, *_: np.ndarray) -> np.ndarray:
-        return np.asarray(f * masks[:, 0] / keep)
-
-    budget = Budget.of(request.parameters, request.parameters["n_masks"])
-    worths = Worths(request, binary=not smooth)
-    return CoalitionPlan(request, worths, draw, reduce, budget, by_group(request), complete=False, pilot=64, look=32)
+    cells = [min(given["cells"], size) for size in sizes or ()]
+    masks = Masks(request, sizes if smooth else None, float(given["keep"]), cells)
+    budget, worths = Budget.of(given, given["n_masks"]), Worths(request, binary=not smooth)
+    return CoalitionPlan(request, worths, masks, budget, by_group(request), complete=False, pilot=64, look=32)
 
 
 def _grid(random: np.random.Generator, sizes: tuple[int, ...], cells: list[int], keep: float) -> np.ndarray:

@@ -98,7 +98,7 @@ def _expected(*, noisy: bool) -> Any:
 
         def draw(k: int) -> Draw:
             random = np.random.default_rng([request.seed, k])
-            row, alpha = turns.row(k, random), float(random.random())
+            row, alpha = turns.row(k), float(random.random())
             rows = {key: values[row] for key, values in background.items()}
             return Draw(alpha, rows, _noise(request, random) if noisy else {})
 

@@ -1,4 +1,4 @@
-"""Which row of a background each sample starts from."""
+"""What samples are drawn from: random numbers by sample number, and which row of a background each starts from."""
 
 from __future__ import annotations
 
@@ -8,6 +8,21 @@ from typing import TypedDict
 import numpy as np
 
 from ..plans import Statistic, mean, mean_of_turns
+
+BLOCK = 64  # samples whose random numbers are made together
+
+
+class Uniforms:
+    """`width` numbers of [0, 1) for each sample: a function of the seed and the sample's number alone."""
+
+    def __init__(self, seed: int, width: int) -> None:
+        self._block = lru_cache(maxsize=32)(lambda block: np.random.default_rng([seed, block]).random((BLOCK, width)))
+
+    def of(self, first: int, count: int) -> np.ndarray:
+        """Numbers [count, width] of samples from `first` on."""
+        start = first // BLOCK
+        blocks = [self._block(block) for block in range(start, (first + count - 1) // BLOCK + 1)]
+        return np.concatenate(blocks)[first - start * BLOCK :][:count]
 
 
 class Judging(TypedDict, total=False):
@@ -25,8 +40,9 @@ class Turns:
 
     def __init__(self, weight: np.ndarray, seed: int) -> None:
         self.equal, self.size = bool(np.ptp(weight) == 0), len(weight)
-        self._upto = np.cumsum(weight)
+        self._upto, self._seed = np.cumsum(weight), seed
         self._order = lru_cache(maxsize=2)(lambda turn: np.random.default_rng([seed, turn, 1]).permutation(self.size))
+        self._draws = Uniforms(seed + (1 << 64), 1)
 
     @property
     def judged(self) -> Judging:
@@ -39,8 +55,9 @@ class Turns:
         """At most `count` samples, in pairs where rows take turns."""
         return max(2, count // 2 * 2 if self.equal else count)
 
-    def row(self, k: int, random: np.random.Generator) -> int:
+    def row(self, k: int) -> int:
         """The row of sample k."""
         if self.equal:
             return int(self._order(k // 2 // self.size)[k // 2 % self.size])
-        return min(int(np.searchsorted(self._upto, random.random(), side="right")), self.size - 1)
+        draw = float(self._draws.of(k, 1)[0, 0])
+        return min(int(np.searchsorted(self._upto, draw, side="right")), self.size - 1)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from typing import Protocol
 
 import numpy as np
 
@@ -13,45 +14,51 @@ from .budget import Budget
 from .sampled import SampledPlan, Statistic, mean
 from .worths import Worths
 
-PILOT = 8
 ROWS = 1 << 15  # evaluations of the model that one round may hold
 
 
 @dataclass(frozen=True)
 class Drawn:
-    """One sample: masks [m, G], and for each the row of the background it is paired with [m] (None: all of them)."""
+    """Samples: masks [s, m, G], and for each the row of the background it is paired with [s, m] (None: all of them)."""
 
     masks: np.ndarray
     rows: np.ndarray | None = None
 
 
-Reduce = Callable[[np.ndarray, np.ndarray, np.ndarray, np.ndarray], np.ndarray]
+class Sampler(Protocol):
+    """What draws coalitions, and says what they tell."""
+
+    @property
+    def each(self) -> int:
+        """m, the coalitions of one sample."""
+
+    def draw(self, first: int, count: int) -> Drawn:
+        """The coalitions of samples first to first + count, functions of the sample's number."""
+
+    def reduce(self, first: int, f: np.ndarray, full: np.ndarray, empty: np.ndarray) -> np.ndarray:
+        """Samples [n, s, G] from worths f [n, s, m], and those at both ends [n]."""
 
 
 class CoalitionPlan(SampledPlan):
-    """Means of `reduce(masks [s, m, G], f [n, s, m], full [n], empty [n])` -> [n, s, G] over samples of m coalitions.
-
-    `by_group` takes values [N, G] to arrays by name; `complete` says that every sample adds up to full - empty.
-    """
+    """Means of what a `sampler` draws. `by_group` takes values [N, G] to arrays by name; `complete` says that every
+    sample adds up to full - empty."""
 
     def __init__(
         self,
         request: Request,
         worths: Worths,
-        draw: Callable[[int], Drawn],
-        reduce: Reduce,
+        sampler: Sampler,
         budget: Budget,
         by_group: Callable[[np.ndarray], Arrays],
         *,
         complete: bool,
-        pilot: int = PILOT,
-        look: int = 1,
+        pilot: int,
+        look: int,
         statistic: Statistic = mean,
         turn: int = 0,
     ) -> None:
         super().__init__(request, worths.program, budget, statistic=statistic, look=look, pilot=pilot, turn=turn)
-        self.worths, self.draw, self.reduce, self.by_group, self.complete = worths, draw, reduce, by_group, complete
-        self.each = len(draw(0).masks)
+        self.worths, self.sampler, self.by_group, self.complete = worths, sampler, by_group, complete
 
     @property
     def evaluations(self) -> np.ndarray:
@@ -64,18 +71,16 @@ class CoalitionPlan(SampledPlan):
 
     def most(self) -> int:
         """Samples of bounded work."""
-        return max(self.look, ROWS // (self.each * self.worths.rows) // self.look * self.look)
+        return max(self.look, ROWS // (self.sampler.each * self.worths.rows) // self.look * self.look)
 
     def samples(self, items: np.ndarray, first: int, size: int) -> Iterator[Step]:
         """The coalitions of some samples, for all these items."""
-        drawn = [self.draw(first + k) for k in range(size)]
-        masks = np.stack([sample.masks for sample in drawn])
-        rows = [sample.rows for sample in drawn if sample.rows is not None]
-        f = np.zeros((len(items), size * self.each))
-        flat = masks.reshape(size * self.each, -1)
-        yield from self.worths.steps(items, flat, f, np.concatenate(rows) if rows else None)
+        drawn, each = self.sampler.draw(first, size), self.sampler.each
+        f = np.zeros((len(items), size * each))
+        flat, rows = drawn.masks.reshape(size * each, -1), drawn.rows
+        yield from self.worths.steps(items, flat, f, None if rows is None else rows.reshape(-1))
         full, empty = self.worths.full[items], self.worths.empty[items]
-        self.add(items, self.reduce(masks, f.reshape(len(items), size, self.each), full, empty))
+        self.add(items, self.sampler.reduce(first, f.reshape(len(items), size, each), full, empty))
 
     def parted(self, flat: np.ndarray) -> Arrays:
         """By element or group."""

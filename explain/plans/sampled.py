@@ -141,8 +141,10 @@ class SampledPlan(ABC):
         if not self.sums.shape[2]:
             self.sums = np.zeros((POWERS + 2, self.request.items, samples.shape[2]))
             self.at_pilot = self.sums.copy()
-        for power in range(POWERS):
-            self.sums[power, items] += (samples ** (power + 1)).sum(axis=1)
+        power = samples
+        for place in range(POWERS):
+            self.sums[place, items] += power.sum(axis=1)
+            power = power * samples
         whole = samples.shape[1] // 2 * 2
         apart = (samples[:, 0:whole:2] - samples[:, 1:whole:2]) ** 2
         self.sums[SQUARE, items] += apart.sum(axis=1)
@@ -166,7 +168,9 @@ class SampledPlan(ABC):
         )
 
     def _round(self, count: int) -> int:
-        return self.look - count % self.look if self.budget.tolerance else ROUND
+        if self.budget.tolerance:
+            return self.look - count % self.look
+        return self.most() if self.budget.budget_ms is None else ROUND
 
     def _estimates(self) -> Judged:
         """Values, variances of one sample and degrees of freedom of these, [N, P] each.

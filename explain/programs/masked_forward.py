@@ -39,7 +39,7 @@ def build_masked_forward(
     weight = draft.input("background.weight", explained.dtype, ("B",), "shared")
     items, sizes = masked_rows(draft, groups, background)
     table = draft.emit.reshape(draft.explained(draft.place(items), explained), draft.emit.join(sizes, -1))
-    state_means(draft, table, weight, explained.dtype, squares)
+    state_means(draft, table, weight, explained.dtype, squares=squares, single=background == "paired")
     options = {"output": explained.output, "space": explained.space, "groups": groups, "background": background}
     return draft.finish("masked_forward", explained, options | {"squares": squares})
 
@@ -71,12 +71,15 @@ def masked_rows(draft: Draft, groups: Groups, background: Background) -> tuple[d
     return {name: _blend(emit, name, open_mask, sizes, groups, background) for name in inputs}, sizes
 
 
-def state_means(draft: Draft, table: str, weight: str, dtype: str, squares: bool = False) -> None:
-    """Outputs `value` (and `value_sq`) [N, K, C]: means of the table [N, K, B, C] over the background."""
+def state_means(
+    draft: Draft, table: str, weight: str, dtype: str, *, squares: bool = False, single: bool = False
+) -> None:
+    """Outputs `value` (and `value_sq`) [N, K, C]: means of the table [N, K, B, C] over one row or many."""
     emit = draft.emit
     row = emit.unsqueeze(weight, [0])
     for name, values in {"value": table, **({"value_sq": emit.mul(table, table)} if squares else {})}.items():
-        draft.output(name, emit.squeeze(emit.matmul(row, values), [2]), dtype, ("N", "K", "C"))
+        mean = emit.mul(row, values) if single else emit.matmul(row, values)
+        draft.output(name, emit.squeeze(mean, [2]), dtype, ("N", "K", "C"))
 
 
 def _blend(emit: Emitter, name: str, mask: str, sizes: str, groups: Groups, background: Background) -> str:
