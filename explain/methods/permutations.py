@@ -65,6 +65,8 @@ def alone(request: Request) -> MaskPlan:
 
 def _sampling_shap(request: Request) -> Plan:
     players, paired = request.groups.count, request.removal is not None and not request.removal.per_item
+    if players == 1:
+        return alone(request)
     worths = Worths(request, paired=paired)
     turns = Turns(worths.removal.weight, request.seed)
 
