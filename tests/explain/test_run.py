@@ -214,7 +214,7 @@ def test_outputs_that_are_not_the_models_are_refused(outputs: Any, sentence: str
             "feature_ablation",
             {},
             explain.MethodUnavailable,
-            "method feature_ablation needs a background or a baseline, and neither was given",
+            "method feature_ablation needs a background, a baseline or a removal, and none was given",
         ),
         ("exact_shap", {}, explain.MethodUnavailable, "method exact_shap needs a background, and none was given"),
         (
