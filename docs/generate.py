@@ -28,8 +28,9 @@ ERRORS = {
 METHODS_PAGE = """# Explanation methods
 
 What `method` may be in an explain request. A model offers the methods whose needs it meets: a gradient through all of
-its operators, a baseline or a background set in its manifest, a spatial layer. An answer names all parameters,
-defaulted ones included. Cost is in forward passes (F) of one item.
+its operators, a baseline or a background set in its manifest (a reference is either), a spatial layer. Methods of masks
+remove features, or groups of them where the manifest declares groups. An answer names all parameters, defaulted ones
+included. Cost is in forward passes (F) of one item.
 """
 RECORD_PAGE = """# The record of a decision
 

@@ -15,7 +15,7 @@ from model_store import Manifest
 
 from .exported import Array, Evidence, Exported
 from .parity import client_inputs
-from .references import baseline_of, groups_of
+from .references import baseline_of, compared
 from .running import batch_axes, predict, run
 
 if TYPE_CHECKING:
@@ -60,15 +60,7 @@ class Case:
 
     def explained(self, method: str, *, target: Any = None, **parameters: Any) -> explain.Attribution:
         """One explanation of all rows through the engine; of the predicted class unless a target is given."""
-        needs = explain.METHODS[method].needs
-        references: dict[str, Any] = {}
-        if "baseline" in needs:
-            references["baseline"] = self.baseline
-        if "background" in needs:
-            references["background"] = self.background
-            grouped = groups_of(self.manifest) if self.manifest.explanation.groups else None
-            if grouped is not None:
-                references["groups"], references["group_names"] = grouped
+        references = compared(explain.METHODS[method].needs, self.manifest, self.background, self.baseline)
         return explain.attribute(
             self.model,
             self.inputs,

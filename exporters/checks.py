@@ -27,6 +27,16 @@ COMPLETENESS = {
     "deep_shap": 1e-4,
     "exact_shap": 1e-5,
     "kernel_shap": 1e-5,
+    "permutation_shap": 1e-5,
+    "partition_shap": 1e-5,
+}
+# Complete with any number of evaluations, or only asked whether they answer: few are as good a test as many.
+FEW: dict[str, dict[str, Any]] = {
+    "permutation_shap": {"n_permutations": 2},
+    "sampling_shap": {"n_permutations": 2},
+    "partition_shap": {"max_evals": 64},
+    "lime": {"n_samples": 64},
+    "rise": {"n_masks": 32},
 }
 _STEPS = (1e-2, 1e-3, 3e-4, 1e-4)
 _NUDGE = 1e-2
@@ -55,7 +65,7 @@ def examined(case: Case, method: str, judge: TorchJudge | None) -> dict[str, Any
         if method in COMPLETENESS:
             report["completeness"] = _completeness(case, method)
         else:
-            case.first(1).explained(method)
+            case.first(1).explained(method, **FEW.get(method, {}))
         if judge is not None and all(array.dtype.kind == "f" for array in case.inputs.values()):
             report["judge"] = _by_judge(case, method, judge)
     except explain.ExplainError as error:
@@ -95,9 +105,8 @@ def _by_torch(case: Case, method: str, judge: TorchJudge) -> dict[str, Array] | 
 
 def _completeness(case: Case, method: str) -> dict[str, Any]:
     """|Σφ − (f(x) − f(reference))| relative to the larger of |f(x) − f(reference)| and Σ|φ|, worst row."""
-    parameters: dict[str, Any] = {}
+    parameters = dict(FEW.get(method, {}))
     if method == "kernel_shap":
-        # its constraint makes it complete with any number of coalitions, so few are as good a test as many
         parameters["n_samples"] = 2 * _players(case) + 64
     if "background" in explain.METHODS[method].needs:
         case = case.first(SAMPLED_ROWS)

@@ -50,7 +50,9 @@ def describe(
     check_graph(model, inputs, outputs)
     check_background(inputs, background)
     ranged = [_ranged(feature, training) for feature in features] if training else list(features)
-    offered, refused = offers(model, inputs=inputs, outputs=outputs, features=ranged, background=background)
+    offered, refused = offers(
+        model, inputs=inputs, outputs=outputs, features=ranged, background=background, baseline=baseline
+    )
     default = method if method in offered else next(iter(offered), None)
     manifest = Manifest(
         name=name,

@@ -28,7 +28,7 @@ from .batch_axis import Found, find_batch_axes
 from .describing import check_background, check_graph, explained_output, rebuilt
 from .errors import InvalidExport, InvalidImport
 from .exported import Array, Exported
-from .offers import NO_BACKGROUND, offers
+from .offers import NO_BACKGROUND, NO_REFERENCE, offers
 from .rows import background_rows, named_by_header, read_table
 
 if TYPE_CHECKING:
@@ -133,15 +133,17 @@ def _batching(found: Found) -> Batching:
 def _with_methods(draft: Manifest, model: bytes, background: Mapping[str, Array] | None, *, keep: bool) -> Manifest:
     """The manifest with the methods the graph and the files allow, and defaults among them."""
     check_background(draft.inputs, background)
+    told = draft.explanation
+    baseline = told.baseline or _baseline(draft, background)
     offered, refused = offers(
         model,
         inputs=draft.inputs,
         outputs=draft.outputs,
         features=draft.features,
         background=background,
+        baseline=baseline,
         row_by_row=draft.batching.mode == "row",
     )
-    told = draft.explanation
     if keep and told.methods:
         refused |= {method: "the manifest does not list it" for method in offered if method not in told.methods}
         offered = [method for method in offered if method in told.methods]
@@ -149,7 +151,7 @@ def _with_methods(draft: Manifest, model: bytes, background: Mapping[str, Array]
     explanation = ExplanationDefaults(
         method=default or next(iter(offered), None),
         output=told.output or explained_output(draft.outputs),
-        baseline=told.baseline or _baseline(draft, background),
+        baseline=baseline,
         layer=told.layer,
         groups=told.groups,
         methods=offered,
@@ -197,7 +199,7 @@ def _on_methods(manifest: Manifest) -> list[str]:
     for method, reason in told.refused.items():
         by_reason.setdefault(reason, []).append(method)
     sentences += [f"Not offered: {', '.join(methods)}: {reason}." for reason, methods in by_reason.items()]
-    if NO_BACKGROUND in told.refused.values():
+    if {NO_BACKGROUND, NO_REFERENCE} & set(told.refused.values()):
         sentences.append("A background set (--background rows.csv) makes the methods that need one available.")
     if told.baseline is None and "integrated_gradients" in told.methods:
         sentences.append("There is no default baseline: requests for integrated_gradients have to bring one.")

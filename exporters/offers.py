@@ -1,7 +1,7 @@
 """Which explanation methods a model is offered with, and why not the others.
 
-Three things decide: what the graph allows (``explain.coverage``), what was handed over with it (a background set), and
-how many features or groups there are to share a score among.
+Three things decide: what the graph allows (``explain.coverage``), what was handed over with it (a background set, a
+baseline), and how many features or groups there are to share a score among.
 """
 
 from __future__ import annotations
@@ -10,13 +10,14 @@ import math
 from collections.abc import Mapping, Sequence
 
 import explain
-from model_store import Feature, InputSpec, OutputSpec
+from model_store import Baseline, Feature, InputSpec, OutputSpec
 
 from .exported import Array
 from .running import batch_axes
 
 EXACT_LIMIT = 12
 NO_BACKGROUND = "it needs a background set, and none came with the model"
+NO_REFERENCE = "it needs a background set or a baseline, and neither came with the model"
 
 
 def offers(
@@ -26,6 +27,7 @@ def offers(
     outputs: Sequence[OutputSpec],
     features: Sequence[Feature],
     background: Mapping[str, Array] | None,
+    baseline: Baseline | None = None,
     row_by_row: bool = False,
 ) -> tuple[list[str], dict[str, str]]:
     """The offered methods, in explain's order, and for each of the others one sentence."""
@@ -35,8 +37,8 @@ def offers(
     refused: dict[str, str] = {}
     for name, method in explain.METHODS.items():
         reason = coverage.refused.get(name)
-        if reason is None and "background" in method.needs and background is None:
-            reason = NO_BACKGROUND
+        if reason is None and background is None:
+            reason = _missing(method.needs, baseline)
         if reason is None and name == "exact_shap":
             reason = _too_many(inputs, features)
         if reason is None:
@@ -44,6 +46,13 @@ def offers(
         else:
             refused[name] = reason
     return offered, refused
+
+
+def _missing(needs: frozenset[str], baseline: Baseline | None) -> str | None:
+    """What a method lacks where there is no background set; a baseline that is the mean of one is missing too."""
+    if "background" in needs:
+        return NO_BACKGROUND
+    return NO_REFERENCE if "reference" in needs and (baseline is None or baseline.kind != "constant") else None
 
 
 def players(inputs: Sequence[InputSpec], features: Sequence[Feature]) -> int | None:

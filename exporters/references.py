@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from typing import Any
 
 import numpy as np
 
@@ -28,6 +29,28 @@ def baseline_of(manifest: Manifest, background: Mapping[str, Array] | None) -> d
         rows = background[spec.name]
         coded = [part.index for part in manifest.features if part.input == spec.name and part.kind == "category"]
         found[spec.name] = _centre(rows, coded)[np.newaxis].astype(spec.dtype)
+    return found
+
+
+def compared(
+    needs: frozenset[str],
+    manifest: Manifest,
+    background: Mapping[str, Array] | None,
+    baseline: Mapping[str, Array] | None,
+) -> dict[str, Any]:
+    """What a method with these needs compares with, by the name explain/ has for it, and the groups it removes.
+
+    What is removed from a row of features is replaced by the background, from anything else by the baseline.
+    """
+    found: dict[str, Any] = {}
+    rows = all(spec.kind == "tabular" for spec in manifest.inputs) or baseline is None
+    if "baseline" in needs or ("reference" in needs and (background is None or not rows)):
+        found["baseline"] = baseline
+    if "background" in needs or ("reference" in needs and "baseline" not in found):
+        found["background"] = background
+    grouped = groups_of(manifest) if "masks" in needs and manifest.explanation.groups else None
+    if grouped is not None:
+        found["groups"], found["group_names"] = grouped
     return found
 
 

@@ -41,7 +41,8 @@ def choose(loaded: LoadedModel, request: ExplainRequest) -> str:
 
 def takes(method: str, reference: str) -> bool:
     """Whether a method compares with a "baseline" or "background", because it must or because it can."""
-    return reference in explain.METHODS[method].needs or reference in OPTIONAL.get(method, ())
+    needs = explain.METHODS[method].needs
+    return reference in needs or "reference" in needs or reference in OPTIONAL.get(method, ())
 
 
 def _refuse_unused(method: str, request: ExplainRequest) -> None:
@@ -52,9 +53,19 @@ def _refuse_unused(method: str, request: ExplainRequest) -> None:
 
 
 def _brought(loaded: LoadedModel, method: str, request: ExplainRequest) -> bool:
-    """Whether the request itself brings the background whose absence is why the method is not offered."""
-    lacks = "background" in explain.METHODS[method].needs and "background" not in loaded.manifest.files
-    return lacks and request.background is not None
+    """Whether the request itself brings the background or baseline whose absence is why the method is not offered."""
+    lacks = _lacks(loaded, method)
+    return (bool(lacks) and request.background is not None) or (lacks == "reference" and request.baseline is not None)
+
+
+def _lacks(loaded: LoadedModel, method: str) -> str | None:
+    """What a method needs and the model does not have: "background", "reference", or None."""
+    needs, default = explain.METHODS[method].needs, loaded.manifest.explanation.baseline
+    if "background" in loaded.manifest.files:
+        return None
+    if "background" in needs:
+        return "background"
+    return "reference" if "reference" in needs and (default is None or default.kind != "constant") else None
 
 
 def reason(loaded: LoadedModel, method: str) -> str:
@@ -62,10 +73,10 @@ def reason(loaded: LoadedModel, method: str) -> str:
     given = loaded.manifest.explanation.refused.get(method)
     if given:
         return given
-    needs = explain.METHODS[method].needs
-    if "background" in needs and "background" not in loaded.manifest.files:
-        return "it needs a background set and the model has none (send one as background)"
-    return "the model's manifest does not list it"
+    return {
+        "background": "it needs a background set and the model has none (send one as background)",
+        "reference": "it needs a background set or a baseline and the model has neither (send one of them)",
+    }.get(_lacks(loaded, method) or "", "the model's manifest does not list it")
 
 
 def parameters(loaded: LoadedModel, method: str, given: Mapping[str, Any], limit: int) -> dict[str, Any]:

@@ -25,18 +25,37 @@ def compared(loaded: LoadedModel, method: str, request: ExplainRequest, limit: i
     where the model takes codes: a number is compared with zero, and a code has no zero.
 
     Raises:
-        BadRequest: a baseline or background of the wrong kind, or more background rows than ``limit``.
+        BadRequest: a baseline or background of the wrong kind, both where one is used, or more background rows than
+            ``limit``.
         InvalidInput: one that does not fit the model.
     """
     found: dict[str, Any] = {}
     needs = explain.METHODS[method].needs
-    optional = methods.takes(method, "baseline") and (request.baseline is not None or _codes(loaded.manifest))
+    able = "baseline" in methods.OPTIONAL.get(method, ())
+    optional = able and (request.baseline is not None or _codes(loaded.manifest))
     if "baseline" in needs or optional:
         found["baseline"] = baseline(loaded, request.baseline)
     if "background" in needs:
         found["background"] = background(loaded, request.background, limit)
+    if "reference" in needs:
+        found |= _in_place_of(loaded, request, limit)
+    if "masks" in needs:
         found |= features.declared_groups(loaded.manifest)
     return found
+
+
+def _in_place_of(loaded: LoadedModel, request: ExplainRequest, limit: int) -> dict[str, Any]:
+    """What takes the place of what a method removes: what was sent, else the background of rows of features, else the
+    baseline, else the background of whatever else."""
+    if request.background is not None and request.baseline is not None:
+        raise BadRequest(
+            "background", "one beside a baseline", "one of the two: either takes the place of what is removed"
+        )
+    rows = features.kind_of_model(loaded.manifest) == "tabular" and loaded.background is not None
+    if request.background is not None or (request.baseline is None and rows):
+        return {"background": background(loaded, request.background, limit)}
+    start = baseline(loaded, request.baseline)
+    return {"background": loaded.background} if start is None else {"baseline": start}
 
 
 def _codes(manifest: Manifest) -> bool:

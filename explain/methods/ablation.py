@@ -91,7 +91,7 @@ OCCLUSION = Method(
     "occlusion",
     "What the output loses when a window that slides over the item is replaced.",
     "Zeiler & Fergus 2014, arXiv:1311.2901",
-    frozenset({"reference", "masks"}),
+    frozenset({"reference"}),
     "one F per window and reference row",
     (
         _size("window", "positions a window covers along each axis; default 15/224 of it (1 for a row of features)"),

@@ -9,12 +9,12 @@ from typing import Protocol
 import numpy as np
 
 from ..request import Arrays, Request
-from .base import Outcome, Step
+from .base import Outcome, Step, capacity
 from .budget import Budget
 from .sampled import SampledPlan, Statistic, mean
 from .worths import Worths
 
-ROWS = 1 << 15  # evaluations of the model that one round may hold
+RUNS = 8  # that one round may take
 
 
 @dataclass(frozen=True)
@@ -71,7 +71,8 @@ class CoalitionPlan(SampledPlan):
 
     def most(self) -> int:
         """Samples of bounded work."""
-        return max(self.look, ROWS // (self.sampler.each * self.worths.rows) // self.look * self.look)
+        rows = RUNS * capacity(self.request.model, self.request.inputs)
+        return max(self.look, rows // (self.sampler.each * self.worths.rows) // self.look * self.look)
 
     def samples(self, items: np.ndarray, first: int, size: int) -> Iterator[Step]:
         """The coalitions of some samples, for all these items."""

@@ -94,7 +94,7 @@ class SampledPlan(ABC):
         self.request, self._program, self.statistic, self.budget = request, program, statistic, budget
         self.look, self.pilot, self.turn = look, pilot, turn
         self.sums = np.zeros((POWERS + 2, request.items, 0))
-        self.at_pilot = self.sums
+        self.at_pilot, self.unpaired = self.sums, self.sums[0]
         self.counts = np.zeros(request.items, dtype=np.int64)
         self.goals = np.full(request.items, pilot)
         self.stopped: list[str | None] = [None] * request.items
@@ -140,16 +140,23 @@ class SampledPlan(ABC):
         """Take samples [n, count, P] of these items."""
         if not self.sums.shape[2]:
             self.sums = np.zeros((POWERS + 2, self.request.items, samples.shape[2]))
-            self.at_pilot = self.sums.copy()
+            self.at_pilot, self.unpaired = self.sums.copy(), self.sums[0].copy()
         power = samples
         for place in range(POWERS):
             self.sums[place, items] += power.sum(axis=1)
             power = power * samples
+        self._pair(items, samples)
+        self.counts[items] += samples.shape[1]
+
+    def _pair(self, items: np.ndarray, samples: np.ndarray) -> None:
+        """Add what samples 2j and 2j + 1 differ by; the first of them may have come with the round before."""
+        if self.counts[items[0]] % 2:
+            samples = np.concatenate([self.unpaired[items][:, None], samples], axis=1)
         whole = samples.shape[1] // 2 * 2
         apart = (samples[:, 0:whole:2] - samples[:, 1:whole:2]) ** 2
         self.sums[SQUARE, items] += apart.sum(axis=1)
         self.sums[FOURTH, items] += (apart**2).sum(axis=1)
-        self.counts[items] += samples.shape[1]
+        self.unpaired[items] = samples[:, -1]
 
     def estimated(self, explained: np.ndarray, base: np.ndarray | None, complete: bool) -> Outcome:
         """The statistic of the samples so far, with the standard error and the interval of every value."""
@@ -168,9 +175,7 @@ class SampledPlan(ABC):
         )
 
     def _round(self, count: int) -> int:
-        if self.budget.tolerance:
-            return self.look - count % self.look
-        return self.most() if self.budget.budget_ms is None else ROUND
+        return self.look - count % self.look if self.budget.tolerance else ROUND
 
     def _estimates(self) -> Judged:
         """Values, variances of one sample and degrees of freedom of these, [N, P] each.

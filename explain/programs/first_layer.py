@@ -10,6 +10,8 @@ there are, the model's inputs are blended and encoded G + 1 times.
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+
 from ..errors import MethodUnavailable
 from ..graph import Dim, Graph, Node, Shape, reads
 from ..model import Explained, Model
@@ -53,9 +55,15 @@ def _found(graph: Graph, explained: Explained) -> str | None:
             continue
         if node.op in EACH and len(read) == 1:
             places |= dict.fromkeys(node.outputs, read.pop())
-        elif node.op in MOVED and (node.op == "Concat" or len(read) == 1):
+        elif node.op == "Concat" or (node.op in MOVED and _moves(node, places)):
             places |= {name: name for name in node.outputs}
     return None
+
+
+def _moves(node: Node, places: Mapping[str, str]) -> bool:
+    """Whether only what is moved comes from the inputs, or only the places in a constant table, but not both."""
+    come = [at for at, name in enumerate(node.inputs) if name in places]
+    return come == [0] or (node.op == "Gather" and come == [1])
 
 
 def _rows_stay(graph: Graph, value: str) -> bool:

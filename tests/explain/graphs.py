@@ -79,6 +79,15 @@ def numbers(*shape: int, seed: int = 0, dtype: str = "float32", scale: float = 1
     return np.asarray(np.random.default_rng(seed).standard_normal(shape) * scale).astype(dtype)
 
 
+def taken_turns(size: int, count: int, seed: int) -> list[int]:
+    """The background row, of `size`, of each of `count` samples: two in a row from one, turn after turn."""
+    order: list[int] = []
+    while len(order) < count:
+        turn = np.random.default_rng([seed, len(order) // (2 * size), 1]).permutation(size)
+        order += [int(row) for row in turn for _ in range(2)]
+    return order[:count]
+
+
 def tensor(array: np.ndarray) -> torch.Tensor:
     return torch.tensor(array, dtype=torch.float64 if np.asarray(array).dtype.kind == "f" else torch.int64)
 

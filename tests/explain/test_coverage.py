@@ -15,7 +15,18 @@ from tests.explain.graphs import CNN_NODES, CNN_WEIGHTS, Nodes, attribute, cnn, 
 
 ALL = set(explain.METHODS)
 MAPS = {"grad_cam", "hires_cam", "layer_cam"}
-GRADIENTS = ALL - {"kernel_shap", "exact_shap"}
+COALITIONS = ALL & {
+    "kernel_shap",
+    "exact_shap",
+    "permutation_shap",
+    "sampling_shap",
+    "partition_shap",
+    "lime",
+    "feature_ablation",
+    "occlusion",
+    "rise",
+}
+GRADIENTS = ALL - COALITIONS
 X = numbers(40, 5, seed=160)
 
 
@@ -84,13 +95,13 @@ def test_a_model_whose_output_is_flat_everywhere() -> None:
     model = made([("Floor", ["x"], ["y"])], {"x": ("float32", ["n", 3])}, {"y": ("float32", ["n", 3])})
     found = explain.coverage(model)
     assert found.refused["saliency"] == "no input reaches output 'y' through a gradient"
-    assert set(found.methods) == {"kernel_shap", "exact_shap"}
+    assert set(found.methods) == COALITIONS
 
 
 def test_a_model_with_an_input_of_our_name_keeps_the_methods_that_do_not_need_it() -> None:
     model = made([("Tanh", ["target"], ["y"])], {"target": ("float32", ["n", 3])}, {"y": ("float32", ["n", 3])})
     found = explain.coverage(model)
-    assert set(found.methods) == {"kernel_shap", "exact_shap"}
+    assert set(found.methods) == COALITIONS
     assert found.refused["saliency"].startswith("the model's input 'target' has the name of an input of this program")
     x = numbers(1, 3, seed=166)
     shap = attribute(model, {"target": x}, "exact_shap", background=np.zeros((1, 3)), target=1)
@@ -228,7 +239,7 @@ def test_gradients_of_trees_are_refused_by_name(kind: str, op: str) -> None:
     assert not found.differentiable
     assert [blocker.op for blocker in found.blocking] == [op]
     assert f"no gradient rule for ai.onnx.ml::{op}" in found.refused["integrated_gradients"]
-    assert set(found.methods) == {"kernel_shap", "exact_shap"}
+    assert set(found.methods) == COALITIONS
     with pytest.raises(explain.MethodUnavailable, match=op):
         attribute(model, {"X": X[:1]}, "saliency")
 

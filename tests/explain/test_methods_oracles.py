@@ -20,20 +20,25 @@ from tests.explain.graphs import (
     mlp,
     mlp_twin,
     numbers,
+    run,
+    serve,
+    taken_turns,
     tensor,
 )
 
 X, BASELINE, BACKGROUND = numbers(7, 4, seed=90), numbers(7, 4, seed=91), numbers(6, 4, seed=92)
 IMAGES = numbers(7, 1, 8, 8, seed=93)
 GRADIENTS = ["saliency", "input_x_gradient", "integrated_gradients"]
-SHAPLEY = ["kernel_shap", "exact_shap"]
+SHAPLEY = ["kernel_shap", "exact_shap", "permutation_shap", "sampling_shap", "partition_shap"]
+EXACT = ["kernel_shap", "exact_shap"]
+REMOVING = ["lime", "feature_ablation", "occlusion", "rise"]
 
 
 def reference(method: str, rows: np.ndarray | None = None) -> dict[str, Any]:
     """What the method compares with."""
     if method == "integrated_gradients":
         return {"baseline": BASELINE if rows is None else rows}
-    return {"background": BACKGROUND} if method in SHAPLEY else {}
+    return {"background": BACKGROUND} if method in (*SHAPLEY, *REMOVING) else {}
 
 
 def linear(dtype: str = "float32") -> tuple[onnx.ModelProto, np.ndarray]:
@@ -64,9 +69,14 @@ def test_on_a_linear_model_every_method_is_w_times_the_difference(dtype: str) ->
             "gradient_shap": (drawn(slope, 9, noise=True), {"background": BACKGROUND.astype(dtype), "n_samples": 9}),
             "deeplift": (slope * (X - BASELINE), {"baseline": BASELINE.astype(dtype)}),
             "deep_shap": (slope * (X - BACKGROUND.mean(axis=0)), {"background": BACKGROUND.astype(dtype)}),
-            "kernel_shap": (slope * (X - BACKGROUND.mean(axis=0)), {"background": BACKGROUND.astype(dtype)}),
-            "exact_shap": (slope * (X - BACKGROUND.mean(axis=0)), {"background": BACKGROUND.astype(dtype)}),
         }
+        away, given = slope * (X - BACKGROUND.mean(axis=0)), {"background": BACKGROUND.astype(dtype)}
+        expected |= dict.fromkeys(SHAPLEY, (away, given))
+        expected["sampling_shap"] = (away, given | {"n_permutations": 2 * len(BACKGROUND)})
+        # On a linear game the order of joining changes nothing, nor do the weights of a regression.
+        expected |= {"feature_ablation": (away, given), "occlusion": (away, given)}
+        expected["lime"] = (away, given | {"alpha": 0.0, "n_samples": 60})
+        expected["rise"] = (kept(away, model, x, target), given | {"n_masks": 40})
         assert set(expected) == set(explain.METHODS) - {"grad_cam", "hires_cam", "layer_cam"}
         for method, (phi, options) in expected.items():
             found = attribute(model, {"x": x}, method, target=target, **options).values["x"]
@@ -75,13 +85,20 @@ def test_on_a_linear_model_every_method_is_w_times_the_difference(dtype: str) ->
 
 def drawn(slope: np.ndarray, count: int, *, noise: bool) -> np.ndarray:
     """Mean of w * (x + noise - row) over the draws of seed 0: on a linear model the point on the way is the same."""
-    total = np.zeros((7, 4))
-    for k in range(count):
+    total, count = np.zeros((7, 4)), count // 2 * 2
+    for k, row in enumerate(taken_turns(len(BACKGROUND), count, 0)):
         random = np.random.default_rng([0, k])
-        row, _ = random.integers(len(BACKGROUND)), random.random()
+        random.random()
         moved = 0.1 * BACKGROUND.astype(float).std(axis=0) * random.standard_normal(4) if noise else 0.0
         total += slope * (X + moved - BACKGROUND[row])
     return total / count
+
+
+def kept(away: np.ndarray, model: onnx.ModelProto, x: np.ndarray, target: int) -> np.ndarray:
+    """RISE with 40 masks of seed 0 on a linear game: f(mask) = f(nothing) + sum of what is kept."""
+    masks = np.array([np.random.default_rng([0, k]).random((1, 4))[0] < 0.5 for k in range(40)], dtype=float)
+    nothing = serve(model, {"x": BACKGROUND.astype(x.dtype)})["y"].astype(float)[:, target].mean()
+    return (nothing + away @ masks.T) @ masks / 40 / 0.5
 
 
 def test_on_a_relu_net_without_biases_input_x_gradient_sums_to_the_value() -> None:
@@ -120,7 +137,7 @@ def test_one_gauss_point_is_not_exact_on_a_cubic() -> None:
     np.testing.assert_allclose([figures["completeness_gap"] for figures in found.quality], expected, rtol=1e-9)
 
 
-@pytest.mark.parametrize("method", [*GRADIENTS, *SHAPLEY])
+@pytest.mark.parametrize("method", [*GRADIENTS, *SHAPLEY, *REMOVING])
 def test_an_item_gets_the_same_attribution_alone_in_a_batch_and_in_any_order(method: str) -> None:
     model = explain.Model(mlp("Softmax"))
     together = attribute(model, {"x": X}, method, **reference(method))
@@ -144,7 +161,7 @@ def test_a_map_is_the_same_alone_and_in_a_batch() -> None:
         assert explain.attribution_error(alone[0], together[item]) <= 1e-6
 
 
-@pytest.mark.parametrize("method", [*GRADIENTS, *SHAPLEY])
+@pytest.mark.parametrize("method", [*GRADIENTS, *SHAPLEY, *REMOVING])
 def test_how_work_is_cut_in_chunks_changes_nothing(method: str, monkeypatch: pytest.MonkeyPatch) -> None:
     """Many evaluations, few rows a run: items, points, coalitions and background rows are all cut."""
     model, x = explain.Model(mlp("Softmax")), numbers(20, 4, seed=97)
@@ -161,12 +178,19 @@ def test_how_work_is_cut_in_chunks_changes_nothing(method: str, monkeypatch: pyt
 
 
 def chunks(model: explain.Model, x: np.ndarray, method: str, options: dict[str, Any]) -> int:
-    run = explain.begin(model, {"x": x}, method=method, outputs={"y": np.full((20, 3), 1 / 3, np.float32)}, **options)
-    assert run.plan is not None
-    return len(list(run.plan.steps()))
+    """How many runs it takes."""
+    counted = 0
+
+    def counting(program: explain.Program, feeds: Any) -> dict[str, np.ndarray]:
+        nonlocal counted
+        counted += 1
+        return run(program, feeds)
+
+    explain.attribute(model, {"x": x}, method=method, run=counting, **options)
+    return counted
 
 
-@pytest.mark.parametrize("method", SHAPLEY)
+@pytest.mark.parametrize("method", EXACT)
 def test_shapley_axioms(method: str) -> None:
     """A player the model does not read gets 0, two it treats alike get the same, and all sum to the rise."""
     nodes: Nodes = [
@@ -188,7 +212,7 @@ def test_shapley_axioms(method: str) -> None:
     np.testing.assert_allclose(phi.sum(axis=1), found.explained_value - found.base_values, atol=1e-12)
 
 
-@pytest.mark.parametrize("method", SHAPLEY)
+@pytest.mark.parametrize("method", [*EXACT, "permutation_shap", "partition_shap"])
 def test_groups_are_players(method: str) -> None:
     """The game of groups: two groups and one element that always stays, by the two orders written out."""
     groups, x = {"x": np.array([0, 1, 0, -1])}, X[:1]

@@ -171,6 +171,14 @@ def test_methods_on_models_that_take_one_item_or_another_layout(
         ("deep_shap", {"background": BACKGROUND}),
         ("exact_shap", {"background": BACKGROUND}),
         ("kernel_shap", {"background": BACKGROUND}),
+        ("permutation_shap", {"background": BACKGROUND, "n_permutations": 3}),
+        ("sampling_shap", {"background": BACKGROUND, "n_permutations": 20}),
+        ("partition_shap", {"background": BACKGROUND, "max_evals": 6}),
+        ("lime", {"background": BACKGROUND, "n_samples": 40}),
+        ("lime", {"baseline": X[::-1], "n_samples": 40}),
+        ("feature_ablation", {"background": BACKGROUND}),
+        ("occlusion", {"baseline": 0.5, "window": 2}),
+        ("rise", {"background": BACKGROUND, "n_masks": 40}),
     ]
     assert set(explain.coverage(model).methods) == {method for method, _ in everything}
     for method, options in everything:

@@ -163,7 +163,7 @@ def test_outputs_that_are_not_the_models_are_refused(outputs: Any, sentence: str
 @pytest.mark.parametrize(
     ("method", "options", "error", "sentence"),
     [
-        ("lime", {}, explain.InvalidParameter, "method: came 'lime', expected one of saliency, input_x_gradient"),
+        ("guess", {}, explain.InvalidParameter, "method: came 'guess', expected one of saliency, input_x_gradient"),
         ("saliency", {"seed": -1}, explain.InvalidParameter, "seed: came -1, expected a whole number of at least 0"),
         ("saliency", {"seed": 1.5}, explain.InvalidParameter, "seed: came 1.5"),
         ("saliency", {"seed": True}, explain.InvalidParameter, "seed: came True"),
@@ -210,6 +210,12 @@ def test_outputs_that_are_not_the_models_are_refused(outputs: Any, sentence: str
             "method integrated_gradients needs a baseline, and none",
         ),
         ("kernel_shap", {}, explain.MethodUnavailable, "method kernel_shap needs a background, and none was given"),
+        (
+            "feature_ablation",
+            {},
+            explain.MethodUnavailable,
+            "method feature_ablation needs a background, a baseline or a removal, and none was given",
+        ),
         ("exact_shap", {}, explain.MethodUnavailable, "method exact_shap needs a background, and none was given"),
         (
             "grad_cam",

@@ -6,9 +6,11 @@ import numpy as np
 import pytest
 
 import exporters
-from exporters.offers import NO_BACKGROUND, offers, players
+from exporters.offers import NO_BACKGROUND, NO_REFERENCE, offers, players
 from exporters.references import baseline_of, groups_of
 from model_store import Baseline, Feature, InputSpec, Level, Manifest, OutputSpec, RefusedModel, Store
+
+REMOVING = ("lime", "feature_ablation", "occlusion", "rise")
 
 ROWS = np.random.default_rng(0).normal(size=(9, 3)).astype(np.float32)
 
@@ -66,10 +68,19 @@ def test_without_a_background_its_methods_are_not_offered_and_zeros_are_nobodys_
     ).manifest.explanation
     smoothed = ["smooth_grad", "smooth_grad_squared", "var_grad", "deeplift", "guided_backprop"]
     assert told.methods == ["saliency", "input_x_gradient", "integrated_gradients", *smoothed]
-    compared = ("exact_shap", "kernel_shap", "deep_shap", "expected_gradients", "gradient_shap")
-    assert {told.refused[name] for name in compared} == {NO_BACKGROUND}
+    compared = ("exact_shap", "kernel_shap", "permutation_shap", "sampling_shap", "partition_shap")
+    assert {told.refused[name] for name in (*compared, "deep_shap", "expected_gradients", "gradient_shap")} == {
+        NO_BACKGROUND
+    }
+    assert {told.refused[name] for name in REMOVING} == {NO_REFERENCE}
     assert told.baseline is None
     assert told.method == "saliency"
+
+
+def test_a_constant_baseline_is_enough_to_remove_features(parts):
+    told = describe(parts, background=None, baseline=Baseline("constant", 0.5)).manifest.explanation
+    assert set(REMOVING) <= set(told.methods)
+    assert told.refused["kernel_shap"] == NO_BACKGROUND
 
 
 def test_exact_shap_is_offered_up_to_twelve_players(parts):

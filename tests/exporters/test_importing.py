@@ -12,6 +12,7 @@ from sklearn.linear_model import LogisticRegression
 from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import StandardScaler
 
+import explain
 import exporters
 from exporters.parity import client_inputs
 from exporters.running import predict
@@ -85,8 +86,10 @@ def test_without_a_background_the_methods_that_need_one_are_not_offered(mlp, tak
     smoothed = ["smooth_grad", "smooth_grad_squared", "var_grad", "deeplift", "guided_backprop"]
     assert told.methods == ["saliency", "input_x_gradient", "integrated_gradients", *smoothed]
     assert told.baseline is None
-    compared = {"kernel_shap", "exact_shap", "deep_shap", "expected_gradients", "gradient_shap"}
+    compared = {name for name, method in explain.METHODS.items() if {"background", "reference"} & method.needs}
+    assert len(compared) == 12
     assert compared | {"grad_cam", "hires_cam", "layer_cam"} == set(told.refused)
+    assert "a background set or a baseline, and neither" in told.refused["lime"]
     text = " ".join(said)
     assert f"Offered explanations: {', '.join(told.methods)}." in text
     assert re.search("Not offered: [a-z_, ]*kernel_shap[a-z_, ]*: it needs a background set", text)
@@ -100,7 +103,7 @@ def test_a_background_gives_names_a_baseline_and_its_methods(mlp, taken_in, rows
     with np.load(io.BytesIO(version.file("background"))) as packed:
         assert packed["x"].tolist() == ROWS.tolist()
     told = version.manifest.explanation
-    assert {"kernel_shap", "exact_shap"} <= set(told.methods)
+    assert {"kernel_shap", "exact_shap", "lime", "occlusion"} <= set(told.methods)
     assert (told.method, told.baseline.kind) == ("exact_shap", "background_mean")
     assert any("called as in the header" in sentence for sentence in said)
 

@@ -142,7 +142,7 @@ def test_explainers_name_what_is_offered_and_why_the_rest_is_not(client: FlaskCl
     assert flowers["default"] == "exact_shap"
     offered = {entry["name"]: entry for entry in flowers["explainers"]}
     assert offered["integrated_gradients"]["parameters"]["properties"]["n_steps"]["default"] == 50
-    assert offered["exact_shap"]["needs"] == ["background"]
+    assert offered["exact_shap"]["needs"] == ["background", "masks"]
     assert {"name": "grad_cam", "reason": "the model has no feature maps"} in flowers["refused"]
     assert not offered.keys() & {entry["name"] for entry in flowers["refused"]}
     patch = answer_of(client.get("/v2/models/patch/versions/1/explainers"))

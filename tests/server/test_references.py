@@ -15,6 +15,7 @@ from model_store import Baseline, ExplanationDefaults, Feature, InputSpec, Level
 from server import features, references
 from server.errors import BadRequest
 from server.loaded import LoadedModel
+from server.messages import ExplainRequest, Rows
 
 
 @pytest.fixture
@@ -162,7 +163,7 @@ def coded(models: ModuleType) -> tuple[Manifest, dict[str, bytes]]:
         ],
         explanation=ExplanationDefaults(
             method="input_x_gradient",
-            methods=["saliency", "input_x_gradient", "exact_shap"],
+            methods=["saliency", "input_x_gradient", "exact_shap", "feature_ablation", "lime", "occlusion", "rise"],
             baseline=Baseline(kind="background_mean"),
         ),
     )
@@ -209,6 +210,70 @@ def test_numbers_alone_are_compared_with_zero(client: Any) -> None:
     assert [entry["attribution"] for entry in plain["attributions"]] == pytest.approx([2.0, -2.0, 1.5])
     (sent,) = client.post("/v1/models/price:explain", json={**asked, "baseline": [1, 1, 1]}).get_json()["explanations"]
     assert [entry["attribution"] for entry in sent["attributions"]] == pytest.approx([0.0, -1.0, 1.0])
+
+
+def test_what_is_removed_gives_way_to_the_background_or_to_a_baseline(client: Any) -> None:
+    """The model is linear behind its table: a feature is worth what its change from the reference does, on average."""
+    table = (TABLE @ TABLE_W)[:, 0]
+    values, answer = attributed(client, method="feature_ablation")
+    np.testing.assert_allclose(values, [2.0 * (3 - 2), -1.0 * (1 - 2), table[2] - table[[1, 1, 2]].mean()], atol=1e-6)
+    assert (answer["baseline_digest"], len(answer["background_digest"])) == (None, 64)
+    values, answer = attributed(client, method="feature_ablation", baseline=[3, 0, "none"])
+    np.testing.assert_allclose(values, [0.0, -1.0, table[2] - table[0]], atol=1e-6)
+    assert (len(answer["baseline_digest"]), answer["background_digest"]) == (64, None)
+    values, answer = attributed(client, method="feature_ablation", background=[[3, 0, "none"], [1, 0, "none"]])
+    np.testing.assert_allclose(values, [2.0, -1.0, table[2] - table[0]], atol=1e-6)
+    with pytest.raises(AssertionError):
+        np.testing.assert_allclose(values, [0.0, -1.0, table[2] - table[0]], atol=1e-6)
+    for method in ("lime", "rise"):
+        (_, own), (_, sent) = attributed(client, method=method), attributed(client, method=method, baseline=0)
+        assert own["explanations"][0]["attributions"] != sent["explanations"][0]["attributions"]
+
+
+def test_one_of_the_two_takes_the_place_of_what_is_removed(client: Any, error_of: Any) -> None:
+    both = {"baseline": [0, 0, "none"], "background": [[0, 0, "none"]]}
+    asked = {"instances": [[3, 1, "much"]], "method": "lime", **both}
+    response = client.post("/v1/models/coded:explain", json=asked)
+    assert response.status_code == 400
+    assert error_of(response).startswith("background: got one beside a baseline, expected one of the two")
+
+
+def pictured(models: ModuleType, **files: bytes) -> tuple[Manifest, dict[str, bytes]]:
+    manifest = models.patch()
+    told = msgspec.structs.replace(manifest.explanation, method="occlusion", methods=["occlusion", "feature_ablation"])
+    return msgspec.structs.replace(manifest, name="pictured", explanation=told), {
+        "model": models.patch_model(),
+        **files,
+    }
+
+
+def test_a_pictures_pixels_are_replaced_by_the_baseline_before_the_background(
+    models: ModuleType, own_store: Any, config: Any, open_client: Any
+) -> None:
+    rows = models.npz(x=np.full((3, 1, 4, 4), 0.7, dtype=np.float32))
+    Store(own_store).publish(*pictured(models, background=rows))
+    loaded = LoadedModel(Store(own_store).resolve("pictured"))
+    asked = ExplainRequest("pictured", None, Rows([]), method="occlusion")
+    found = references.compared(loaded, "occlusion", asked, 9)
+    assert list(found) == ["baseline"]
+    np.testing.assert_array_equal(found["baseline"]["x"], np.zeros((1, 1, 4, 4)))
+    bare = with_defaults(loaded, baseline=None)
+    assert list(references.compared(bare, "occlusion", asked, 9)) == ["background"]
+
+
+def test_a_reference_that_is_lacking_can_be_sent(
+    models: ModuleType, own_store: Any, config: Any, open_client: Any
+) -> None:
+    manifest, files = pictured(models)
+    told = msgspec.structs.replace(manifest.explanation, baseline=None, method="saliency", methods=["saliency"])
+    Store(own_store).publish(msgspec.structs.replace(manifest, explanation=told), files)
+    client = open_client(dataclasses.replace(config, store=own_store))
+    asked = {"instances": [np.zeros((1, 4, 4)).tolist()], "method": "occlusion"}
+    refused = client.post("/v1/models/pictured:explain", json=asked)
+    assert "it needs a background set or a baseline and the model has neither" in refused.get_data(as_text=True)
+    assert client.post("/v1/models/pictured:explain", json={**asked, "baseline": 0.5}).status_code == 200
+    lacking = client.post("/v1/models/pictured:explain", json={**asked, "method": "kernel_shap", "baseline": 0.5})
+    assert lacking.status_code == refused.status_code
 
 
 @pytest.mark.parametrize(
