@@ -11,6 +11,7 @@ import onnx
 import pytest
 
 import explain
+from explain.methods import permutations
 from explain.plans import budget
 from tests.explain.games import Worth, joined, mean_over, orders_within, replaced, shapley, worth_of
 from tests.explain.graphs import attribute, made, mlp, mlp_twin, numbers, run, taken_turns, tensor
@@ -29,7 +30,8 @@ def game(x: np.ndarray, rows: np.ndarray = BACKGROUND, weight: np.ndarray | None
 
 
 def orders(seed: int, count: int, players: int = 4) -> list[np.ndarray]:
-    return [np.random.default_rng([seed, k]).permutation(players) for k in range(count)]
+    blocks = [np.random.default_rng([seed, block]).random((64, players)) for block in range(-(-count // 64))]
+    return list(np.concatenate(blocks).argsort(axis=1)[:count])
 
 
 def sampled(x: np.ndarray, seed: int, count: int, rows: np.ndarray = BACKGROUND) -> np.ndarray:
@@ -39,10 +41,15 @@ def sampled(x: np.ndarray, seed: int, count: int, rows: np.ndarray = BACKGROUND)
     return np.array([joined(game(x, rows[row : row + 1]), order.tolist(), 4) for order, row in pairs])
 
 
-def both_ways(x: np.ndarray, seed: int, count: int) -> np.ndarray:
-    """What each draw of permutation SHAP gives [count, 4]: an order and its reverse, over all rows."""
-    worth = game(x)
-    return np.array([mean_over(worth, (o.tolist(), o[::-1].tolist()), 4) for o in orders(seed, count)])
+def both_ways(x: np.ndarray, seed: int, count: int, averaged: bool = False) -> np.ndarray:
+    """What each draw of permutation SHAP gives [count, 4]: an order and its reverse, from one row or over all rows."""
+    rows = (
+        [slice(None)] * count
+        if averaged
+        else [slice(row, row + 1) for row in taken_turns(len(BACKGROUND), count, seed)]
+    )
+    pairs = zip(orders(seed, count), rows, strict=True)
+    return np.array([mean_over(game(x, BACKGROUND[own]), (o.tolist(), o[::-1].tolist()), 4) for o, own in pairs])
 
 
 @pytest.mark.parametrize("seed", [0, 7])
@@ -55,33 +62,26 @@ def test_the_definition_with_the_same_draws(method: str, seed: int) -> None:
         assert explain.attribution_error(found.values["x"][item], draws(x, seed + 1, 30).mean(axis=0)) > 1e-4
 
 
-def test_errors_are_those_of_the_draws() -> None:
-    """A pair of orders is one sample: the deviation of the samples over the root of their number."""
-    found = attribute(mlp(), {"x": X}, "permutation_shap", background=BACKGROUND, target=TARGET, n_permutations=40)
+def test_orders_may_be_averaged_over_all_rows() -> None:
+    """A pair of orders is one sample: the mean of them, and the deviation of them over the root of their number."""
+    given: dict[str, Any] = {"background": BACKGROUND, "target": TARGET, "n_permutations": 40, "averaged": True}
+    found = attribute(mlp(), {"x": X}, "permutation_shap", **given)
     assert found.errors is not None
     for item, x in enumerate(X):
-        each = both_ways(x, 0, 40)
+        each = both_ways(x, 0, 40, averaged=True)
+        assert explain.attribution_error(found.values["x"][item], each.mean(axis=0)) <= 1e-5
         np.testing.assert_allclose(
             found.errors["x"][item], each.std(axis=0, ddof=1) / np.sqrt(40), rtol=1e-3, atol=1e-7
         )
 
 
-class Listed:
-    """A generator that hands out orders from a list."""
-
-    def __init__(self, order: tuple[int, ...]) -> None:
-        self.order = order
-
-    def permutation(self, players: int) -> np.ndarray:
-        assert players == len(self.order)
-        return np.array(self.order)
-
-
 def test_all_orders_together_are_exact(monkeypatch: pytest.MonkeyPatch) -> None:
     every = [order for order in itertools.permutations(range(4)) if order <= order[::-1]]
     exact = attribute(mlp(), {"x": X}, "exact_shap", background=BACKGROUND, target=TARGET).values["x"]
-    monkeypatch.setattr(np.random, "default_rng", lambda key: Listed(every[key[1]]))
-    options: dict[str, Any] = {"background": BACKGROUND, "target": TARGET, "n_permutations": len(every)}
+    listed = SimpleNamespace(of=lambda first, count: np.array(every[first : first + count]).argsort(axis=1) / 4)
+    monkeypatch.setattr(permutations, "Uniforms", lambda *_: listed)
+    options: dict[str, Any] = {"background": BACKGROUND, "target": TARGET, "averaged": True}
+    options["n_permutations"] = len(every)
     found = attribute(mlp(), {"x": X}, "permutation_shap", **options).values["x"]
     assert len(every) == 12
     assert explain.attribution_error(found, exact) <= 1e-5
@@ -100,15 +100,18 @@ def test_many_draws_come_to_the_exact_values_as_their_errors_say(method: str) ->
 
 
 def test_every_sum_is_that_of_the_rise() -> None:
-    """Permutation SHAP adds up after any number of orders, sampling SHAP after whole turns of the rows."""
+    """After any number of orders over all rows, and after whole turns of the rows."""
     given: dict[str, Any] = {"background": BACKGROUND, "target": TARGET}
     for count in (2, 3, 17):
-        found = attribute(mlp(), {"x": X}, "permutation_shap", n_permutations=count, **given)
+        found = attribute(mlp(), {"x": X}, "permutation_shap", n_permutations=count, averaged=True, **given)
         assert max(abs(figures["completeness_gap"]) for figures in found.quality) <= 1e-12
-    whole = attribute(mlp(), {"x": X}, "sampling_shap", n_permutations=3 * 2 * len(BACKGROUND), **given)
-    part = attribute(mlp(), {"x": X}, "sampling_shap", n_permutations=3 * 2 * len(BACKGROUND) + 4, **given)
-    assert max(figures["completeness_gap_relative"] for figures in whole.quality) <= 1e-6
-    assert max(figures["completeness_gap_relative"] for figures in part.quality) > 1e-4
+    for method in SAMPLED:
+        whole = attribute(mlp(), {"x": X}, method, n_permutations=3 * 2 * len(BACKGROUND), **given)
+        part = attribute(mlp(), {"x": X}, method, n_permutations=3 * 2 * len(BACKGROUND) + 4, **given)
+        assert max(figures["completeness_gap_relative"] for figures in whole.quality) <= 1e-6
+        assert max(figures["completeness_gap_relative"] for figures in part.quality) > 1e-4
+        default = attribute(mlp(), {"x": X}, method, **given)
+        assert max(figures["completeness_gap_relative"] for figures in default.quality) <= 1e-6
 
 
 @pytest.mark.parametrize("method", [*SAMPLED, "kernel_shap", "exact_shap", "partition_shap"])
@@ -127,6 +130,7 @@ REPEATED = np.repeat(BACKGROUND, WEIGHTS, axis=0)
 def test_a_weighted_background_is_one_whose_rows_are_repeated(method: str) -> None:
     tree = {"hierarchy": [[0, 1], [2, 3], [4, 5]]} if method == "partition_shap" else {}
     given: dict[str, Any] = {"target": TARGET} | tree
+    given |= {"averaged": True} if method == "permutation_shap" else {}
     weighted = attribute(mlp(), {"x": X}, method, background=BACKGROUND, background_weight=WEIGHTS * 2.5, **given)
     repeated = attribute(mlp(), {"x": X}, method, background=REPEATED, **given)
     equal = attribute(mlp(), {"x": X}, method, background=BACKGROUND, **given)
@@ -136,7 +140,8 @@ def test_a_weighted_background_is_one_whose_rows_are_repeated(method: str) -> No
 
 
 @pytest.mark.parametrize(
-    ("method", "count"), [("sampling_shap", "n_permutations"), ("expected_gradients", "n_samples")]
+    ("method", "count"),
+    [("sampling_shap", "n_permutations"), ("permutation_shap", "n_permutations"), ("expected_gradients", "n_samples")],
 )
 def test_rows_are_drawn_as_often_as_they_weigh(method: str, count: str) -> None:
     given: dict[str, Any] = {"target": TARGET, count: 6000}
@@ -151,7 +156,7 @@ def test_rows_are_drawn_as_often_as_they_weigh(method: str, count: str) -> None:
 
 
 def test_draws_of_weighted_rows_by_their_definition() -> None:
-    """The row first, by the place of a uniform number among the shares; then the order."""
+    """The row by the place of a uniform number among the shares, from a stream of its own."""
     found = attribute(
         mlp(),
         {"x": X[:2]},
@@ -164,10 +169,10 @@ def test_draws_of_weighted_rows_by_their_definition() -> None:
     shares = np.cumsum(WEIGHTS / WEIGHTS.sum())
     for item, x in enumerate(X[:2]):
         phi = np.zeros(4)
-        for k in range(25):
-            random = np.random.default_rng([0, k])
-            row = int((random.random() >= shares).sum())
-            phi += joined(game(x, BACKGROUND[row : row + 1]), random.permutation(4).tolist(), 4) / 25
+        places = np.random.default_rng([1 << 64, 0]).random((64, 1))[:25, 0]
+        for order, place in zip(orders(0, 25), places, strict=True):
+            row = int((place >= shares).sum())
+            phi += joined(game(x, BACKGROUND[row : row + 1]), order.tolist(), 4) / 25
         assert explain.attribution_error(found.values["x"][item], phi) <= 1e-5
 
 
@@ -197,7 +202,7 @@ def test_it_stops_where_it_says(method: str) -> None:
         assert loose.errors["x"][item].max() <= 0.1 * np.abs(loose.values["x"][item]).max()
     full = attribute(mlp(), {"x": X}, method, n_permutations=10, tolerance=1e-9, **given)
     assert {figures["stopped_by"] for figures in full.quality} == {"max_evals"}
-    cost = {"permutation_shap": 2 * 3, "sampling_shap": 4}[method]
+    cost = {"permutation_shap": 1 + 2 * 3, "sampling_shap": 4}[method]
     for evals in (60, 61, 64):
         counted = attribute(mlp(), {"x": X}, method, n_permutations=5000, max_evals=evals, **given)
         expected = attribute(mlp(), {"x": X}, method, n_permutations=evals // cost, **given)
@@ -255,7 +260,9 @@ def test_a_model_without_a_first_layer_gives_the_same() -> None:
     """A sum behind the network joins elements beside the product: masks go through the whole model."""
     nodes: Any = [("Softmax", ["x"], ["s"]), ("MatMul", ["s", "w"], ["h"]), ("Tanh", ["h"], ["y"])]
     model = made(nodes, {"x": ("float32", ["n", 4])}, {"y": ("float32", ["n", 2])}, {"w": numbers(4, 2, seed=502)})
-    found = attribute(model, {"x": X}, "permutation_shap", background=BACKGROUND, target=0, n_permutations=12)
+    found = attribute(
+        model, {"x": X}, "permutation_shap", background=BACKGROUND, target=0, n_permutations=12, averaged=True
+    )
     for item, x in enumerate(X):
         worth = worth_of(lambda rows: through(model, rows)[:, 0], x, BACKGROUND)
         phi = np.mean([mean_over(worth, (o.tolist(), o[::-1].tolist()), 4) for o in orders(0, 12)], axis=0)
