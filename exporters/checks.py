@@ -26,6 +26,9 @@ COMPLETENESS = {
     "deeplift": 1e-4,
     "deep_shap": 1e-4,
     "exact_shap": 1e-5,
+    "tree_shap": 1e-5,
+    "tree_shap_interactions": 1e-5,
+    "linear_shap": 1e-5,
     "kernel_shap": 1e-5,
 }
 _STEPS = (1e-2, 1e-3, 3e-4, 1e-4)

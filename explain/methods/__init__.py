@@ -6,12 +6,14 @@ from .deep import DEEP_SHAP, DEEPLIFT
 from .gradients import INPUT_X_GRADIENT, INTEGRATED_GRADIENTS, SALIENCY
 from .guided import GUIDED_BACKPROP
 from .lime import LIME
+from .linear import LINEAR_SHAP
 from .maps import GRAD_CAM, HIRES_CAM, LAYER_CAM
 from .partition import PARTITION_SHAP
 from .permutations import PERMUTATION_SHAP, SAMPLING_SHAP
 from .rise import RISE
 from .sampled import EXPECTED_GRADIENTS, GRADIENT_SHAP, SMOOTH_GRAD, SMOOTH_GRAD_SQUARED, VAR_GRAD
 from .shapley import EXACT_SHAP, KERNEL_SHAP
+from .trees import TREE_SHAP, TREE_SHAP_INTERACTIONS
 
 METHODS: dict[str, Method] = {
     method.name: method
@@ -39,6 +41,9 @@ METHODS: dict[str, Method] = {
         FEATURE_ABLATION,
         OCCLUSION,
         RISE,
+        TREE_SHAP,
+        TREE_SHAP_INTERACTIONS,
+        LINEAR_SHAP,
     )
 }
 

@@ -63,7 +63,8 @@ class Method:
     """An explanation method.
 
     `needs` names what it cannot do without: "gradient", "baseline", "background", "spatial", "numbers" (no
-    codes among the inputs that matter). `source` is the paper.
+    codes among the inputs that matter), "trees" (the explained value is a sum over trees), "affine" (it is affine in
+    the encoded inputs). `source` is the paper.
     `passes` says in words what it costs in forward passes (F) of one item. `caution` says why a method should not be
     relied on, where that is known.
     """

@@ -26,6 +26,7 @@ from .regressions import RegressionPlan
 from .sampled import mean
 from .samples import Draw, SamplePlan
 from .stretches import StretchPlan
+from .trees import TreePlan
 from .worths import Worths
 
 __all__ = [
@@ -51,6 +52,7 @@ __all__ = [
     "StretchPlan",
     "Task",
     "Tree",
+    "TreePlan",
     "Worths",
     "blocks",
     "capacity",
