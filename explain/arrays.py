@@ -27,7 +27,9 @@ def check_inputs(model: Model, inputs: Mapping[str, Any]) -> Arrays:
     missing = [name for name in expected if name not in inputs]
     if missing:
         raise InvalidInputs(f"input {missing[0]!r} is missing; expected {', '.join(expected)}")
-    arrays = {name: fitted(f"input {name!r}", inputs[name], kind) for name, kind in expected.items()}
+    arrays = {
+        name: fitted(f"input {name!r}", inputs[name], kind, model.takes_missing) for name, kind in expected.items()
+    }
     counts = set()
     for name, array in arrays.items():
         item = item_shape(model, name)
@@ -42,8 +44,9 @@ def check_inputs(model: Model, inputs: Mapping[str, Any]) -> Arrays:
     return arrays
 
 
-def fitted(label: str, value: Any, kind: Type) -> np.ndarray:
-    """The value in the model's dtype, without changing what it says; floating-point values are finite."""
+def fitted(label: str, value: Any, kind: Type, missing: bool = False) -> np.ndarray:
+    """The value in the model's dtype, without changing what it says; floating-point values are finite, or NaN where
+    values may be `missing`."""
     if kind.dtype == "string":
         strings = np.asarray(value, dtype=object)
         if not all(isinstance(text, str) for text in strings.reshape(-1)):
@@ -60,7 +63,7 @@ def fitted(label: str, value: Any, kind: Type) -> np.ndarray:
         fitted = array.astype(wanted, copy=False)
     if wanted.kind in "biu" and not np.array_equal(fitted, array):
         raise InvalidInputs(f"{label}: holds values that {wanted} cannot hold")
-    if wanted.kind == "f" and not np.isfinite(fitted).all():
+    if wanted.kind == "f" and not (np.isfinite(fitted) | (missing & np.isnan(fitted))).all():
         raise InvalidInputs(f"{label}: holds NaN or infinity; expected finite numbers of {wanted}")
     return fitted
 

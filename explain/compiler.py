@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 import inspect
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from functools import cache
 from typing import Any
 
+import numpy as np
+
+from .arrays import digest_arrays
 from .errors import InvalidParameter
 from .model import Model, ModelLike
 from .programs import PROGRAMS, Program
@@ -28,8 +31,15 @@ def compile(model: ModelLike, program: str, **options: Any) -> Program:  # noqa:
         expected = ", ".join(known) or "no options"
         raise InvalidParameter(f"option {unknown[0]!r} of program {program!r} is unknown; expected {expected}")
     handle = Model.of(model)
-    key = f"{program} {sorted(options.items())!r}"
+    key = f"{program} {[(name, _spelled(options[name])) for name in sorted(options)]!r}"
     return handle.remember(key, lambda: builder(handle, **options))
+
+
+def _spelled(value: Any) -> Any:
+    """An option as it stands in the key of what was compiled: arrays by their digest."""
+    if isinstance(value, Mapping):
+        return digest_arrays({name: np.asarray(array) for name, array in value.items()})
+    return digest_arrays({"": value}) if isinstance(value, np.ndarray) else value
 
 
 @cache

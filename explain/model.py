@@ -26,6 +26,7 @@ from .errors import InvalidModel, InvalidParameter, MethodUnavailable
 from .graph import OPSET, Dim, Graph, Node, Shape, reads
 from .prepare import has_function_body, opset_of, prepare
 from .registry import REGISTRY
+from .trees.ensembles import is_ensemble
 
 __all__ = ["Explained", "Leaf", "Model", "ModelLike", "rules"]
 
@@ -118,6 +119,11 @@ class Model:
     def graph(self) -> Graph:
         """Typed view of the prepared copy."""
         return Graph.of(self.prepared)
+
+    @cached_property
+    def takes_missing(self) -> bool:
+        """Whether NaN among the inputs means something: trees know where to send it, others look for it."""
+        return any(node.op == "IsNaN" or is_ensemble(node) for node in self.graph.nodes)
 
     def batch_axis(self, name: str) -> int | None:
         """The batch axis of an input or output (0 unless told otherwise)."""

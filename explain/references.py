@@ -31,7 +31,7 @@ def check_reference(model: Model, inputs: Arrays, role: str, value: Any, *, per_
         if name not in given:
             raise InvalidParameter(f"{role}: nothing came for input {name!r}; give one array for each input")
         try:
-            reference = fitted(f"{role} of {name!r}", given[name], model.graph.inputs[name])
+            reference = fitted(f"{role} of {name!r}", given[name], model.graph.inputs[name], model.takes_missing)
         except InvalidInputs as error:
             raise InvalidParameter(str(error)) from error
         found[name] = _rows(role, name, reference, array, per_item=per_item)

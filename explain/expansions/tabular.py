@@ -34,8 +34,23 @@ def normalizer(emit: Emitter, node: Node) -> str:
     x, norm = emit.cast_to(node.inputs[0], "float32"), node.attr("norm", b"MAX").decode()
     if norm not in NORMS:
         raise node.refuse(f"attribute norm={norm!r} is not covered")
+    if norm == "L1" and _sums_to_one(node.graph.producers.get(node.inputs[0])):
+        return node.inputs[0]  # so that what made probabilities of scores is seen as the end of the model
     size = emit.node(NORMS[norm], [x, [-1]], {"keepdims": 1})[0]
     return emit.div(x, emit.where(emit.equal(size, 0.0), np.ones((), np.float32), size))
+
+
+def _sums_to_one(node: Node | None) -> bool:
+    """Whether a classifier's probabilities sum to 1 already: by softmax, or as those of a score and its opposite."""
+    if node is None or node.op != "LinearClassifier":
+        return False
+    count = len(node.attr("classlabels_ints") or node.attr("classlabels_strings") or ())
+    weights, biases = _numbers(node, "coefficients"), _numbers(node, "intercepts")
+    rows = weights.reshape(len(biases) or count, -1)
+    if node.attr("post_transform", b"NONE") == b"SOFTMAX":
+        return len(rows) > 1
+    opposite = len(rows) == 1 or (len(rows) == 2 and not (rows.sum(axis=0).any() or biases.sum()))
+    return node.attr("post_transform", b"NONE") == b"LOGISTIC" and opposite
 
 
 NORMS = {"MAX": "ReduceMax", "L1": "ReduceL1", "L2": "ReduceL2"}
@@ -65,10 +80,11 @@ def linear_classifier(emit: Emitter, node: Node) -> tuple[str, str]:
     biases = _numbers(node, "intercepts")
     rows = len(biases) or count
     scores = _linear(emit, node, _numbers(node, "coefficients").reshape(rows, -1))
+    if rows == 1 and node.attr("post_transform", b"NONE") == b"LOGISTIC":
+        return _labels(emit, node), emit.sigmoid(emit.concat(emit.neg(scores), scores, axis=1))
     if rows == 1:
-        single = emit.sigmoid(scores) if node.attr("post_transform", b"NONE") == b"LOGISTIC" else scores
-        scores = emit.concat(emit.sub(np.ones((), np.float32), single), single, axis=1)
-    return _labels(emit, node), scores if rows == 1 else _transformed(emit, node, scores)
+        return _labels(emit, node), emit.concat(emit.sub(np.ones((), np.float32), scores), scores, axis=1)
+    return _labels(emit, node), _transformed(emit, node, scores)
 
 
 def _labels(emit: Emitter, node: Node) -> str:

@@ -7,12 +7,14 @@ from .gradients import INPUT_X_GRADIENT, INTEGRATED_GRADIENTS, SALIENCY
 from .guided import GUIDED_BACKPROP
 from .kernel import KERNEL_SHAP
 from .lime import LIME
+from .linear import LINEAR_SHAP
 from .maps import GRAD_CAM, HIRES_CAM, LAYER_CAM
 from .partition import PARTITION_SHAP
 from .permutations import PERMUTATION_SHAP, SAMPLING_SHAP
 from .rise import RISE
 from .sampled import EXPECTED_GRADIENTS, GRADIENT_SHAP, SMOOTH_GRAD, SMOOTH_GRAD_SQUARED, VAR_GRAD, spreads
 from .shapley import EXACT_SHAP
+from .trees import TREE_SHAP, TREE_SHAP_INTERACTIONS
 
 METHODS: dict[str, Method] = {
     method.name: method
@@ -40,6 +42,9 @@ METHODS: dict[str, Method] = {
         FEATURE_ABLATION,
         OCCLUSION,
         RISE,
+        TREE_SHAP,
+        TREE_SHAP_INTERACTIONS,
+        LINEAR_SHAP,
     )
 }
 

@@ -27,6 +27,7 @@ from .sampled import Judged, Statistic, mean, mean_of_turns
 from .samples import Draw, SamplePlan
 from .split import SplitPlan
 from .stretches import StretchPlan
+from .trees import TreePlan
 from .worths import Worths
 
 __all__ = [
@@ -55,6 +56,7 @@ __all__ = [
     "StretchPlan",
     "Task",
     "Tree",
+    "TreePlan",
     "Worths",
     "blocks",
     "capacity",

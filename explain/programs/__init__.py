@@ -11,6 +11,7 @@ from .first_layer import build_masked_layer, build_masked_rest, first_layer
 from .masked_forward import build_masked_forward
 from .path_gradient import build_path_gradient
 from .path_secant import build_path_secant, has_kinks
+from .tree_shap import build_tree_shap
 from .vjp import build_forward, build_vjp
 
 PROGRAMS: dict[str, Callable[..., Program]] = {
@@ -23,6 +24,7 @@ PROGRAMS: dict[str, Callable[..., Program]] = {
     "masked_forward": build_masked_forward,
     "masked_layer": build_masked_layer,
     "masked_rest": build_masked_rest,
+    "tree_shap": build_tree_shap,
 }
 
 __all__ = ["PROGRAMS", "Program", "first_layer", "has_kinks"]

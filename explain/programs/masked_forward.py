@@ -65,10 +65,11 @@ def masked_draft(model: Model, dtype: str, reserved: tuple[str, ...], groups: Gr
 def masked_rows(draft: Draft, groups: Groups, background: Background) -> tuple[dict[str, str], str]:
     """Every input as rows [N * K * B, item...] with masked elements replaced, and the sizes [N, K, B]."""
     emit, inputs = draft.emit, draft.model.graph.inputs
+    missing = draft.model.takes_missing
     always = emit.expand(np.ones(1, dtype=emit.dtype("mask")), emit.join(emit.dims("mask", 0, 2), 1))
     open_mask = emit.concat("mask", always, axis=2)
     sizes = emit.join(emit.dims("mask", 0, 2), _sides(emit, next(iter(inputs)), background)[2])
-    return {name: _blend(emit, name, open_mask, sizes, groups, background) for name in inputs}, sizes
+    return {name: _blend(emit, name, open_mask, sizes, groups, background, missing) for name in inputs}, sizes
 
 
 def state_means(
@@ -82,7 +83,9 @@ def state_means(
         draft.output(name, emit.squeeze(mean, [2]), dtype, ("N", "K", "C"))
 
 
-def _blend(emit: Emitter, name: str, mask: str, sizes: str, groups: Groups, background: Background) -> str:
+def _blend(
+    emit: Emitter, name: str, mask: str, sizes: str, groups: Groups, background: Background, missing: bool
+) -> str:
     """Rows [N * K * B, item...] of x with masked elements replaced; -1 reads the mask's last column, all ones."""
     x = emit.reshape(name, emit.join(emit.dim(name, 0), 1, 1, -1))
     rows = emit.reshape(f"{name}.background", emit.join(*_sides(emit, name, background), -1))
@@ -91,6 +94,9 @@ def _blend(emit: Emitter, name: str, mask: str, sizes: str, groups: Groups, back
         kept = emit.cast_like_value(kept, x)
         one = np.ones((), dtype=emit.dtype(name))
         blended = emit.add(emit.mul(kept, x), emit.mul(emit.sub(one, kept), rows))
+        if missing:
+            chosen = emit.where(emit.greater_or_equal(kept, 0.5), x, rows)
+            blended = emit.where(emit.is_nan(blended), chosen, blended)
     else:
         chosen = _choosable(emit.dtype(name))
         x, rows = emit.cast_to(x, chosen), emit.cast_to(rows, chosen)

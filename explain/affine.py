@@ -1,0 +1,43 @@
+"""Which nodes are affine in what they are given, so that what lies between two values is a matrix and an offset."""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Iterable
+
+from .graph import UNKNOWN, Graph, Node
+
+MOVES = frozenset(
+    {"Concat", "Expand", "Flatten", "Gather", "Identity", "Reshape", "Slice", "Split", "Squeeze", "Tile"}
+    | {"Transpose", "Unsqueeze"}
+)
+WINDOWS = frozenset({"AveragePool", "BatchNormalization", "Div", "GlobalAveragePool", "Pad"})
+SUMS = frozenset({"Add", "Mean", "Neg", "ReduceMean", "ReduceSum", "Sub", "Sum"})
+PRODUCTS = frozenset({"Conv", "ConvTranspose", "Gemm", "MatMul", "Mul"})
+
+
+def is_affine(node: Node, moving: Collection[str]) -> bool:
+    """Whether the node's results are affine in the values `moving`, all else being constant."""
+    given = [i for i, name in enumerate(node.inputs) if name in moving]
+    if node.domain not in ("", "ai.onnx"):
+        return False
+    if node.op in SUMS or node.op == "Concat":
+        return True
+    if node.op in MOVES:  # data may move, not the places it is taken from
+        return given == [0]
+    if node.op == "Cast":
+        source = node.graph.type(node.inputs[0])  # unknown behind operators of which onnx infers nothing: floats
+        return node.graph.type(node.outputs[0]).is_float and (source.is_float or source == UNKNOWN)
+    if node.op in WINDOWS:
+        return given == [0]
+    return node.op in PRODUCTS and len([i for i in given if i < 2]) == 1 - (node.op == "Gemm" and given == [2])
+
+
+def first_bend(graph: Graph, starts: Iterable[str], end: str) -> Node | None:
+    """The first node between the values `starts` and `end` that is not affine in them, or None."""
+    moving, wanted = set(starts), graph.upstream([end])
+    for node in graph.nodes:
+        if any(name in moving for name in node.inputs) and any(name in wanted for name in node.outputs):
+            if not is_affine(node, moving):
+                return node
+            moving.update(node.outputs)
+    return None
