@@ -26,6 +26,7 @@ COMMANDS: Mapping[str, tuple[str, str]] = {
     "serve": ("serve", "Serve the models of the store over HTTP."),
     "predict": ("predict", "Predict a row or an image."),
     "explain": ("explain", "Explain a prediction, as figures or as a picture."),
+    "evaluate": ("evaluate", "Say how far explanations of a model can be trusted, over rows of data."),
     "config": ("config", "Show every setting, its value and where it came from."),
     "coverage": ("coverage", "Say what of an ONNX model can be explained, and what stands in the way."),
     "compile": ("compile", "Compile an explanation program of a model to an ONNX file."),

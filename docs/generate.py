@@ -32,6 +32,12 @@ its operators, a baseline or a background set in its manifest (a reference is ei
 remove features, or groups of them where the manifest declares groups. An answer names all parameters, defaulted ones
 included. Cost is in forward passes (F) of one item.
 """
+CHECKS_PAGE = """# Checks
+
+What `checks` may be in an explain request: questions put to the finished explanation, each for further evaluations.
+What their figures mean, and when not to trust them, is in [quality](quality.md). Cost is in forward passes (F) or whole
+explanations by the method (E) of one item.
+"""
 RECORD_PAGE = """# The record of a decision
 
 Every row of every answer is a decision with the id `<ulid>.<row>`, committed before the answer leaves. Its *entry* is
@@ -96,6 +102,7 @@ def pages() -> dict[str, str]:
     return {
         "configuration.md": server.configuration_page(),
         "methods.md": METHODS_PAGE + "".join(_method(method) for method in explain.METHODS.values()),
+        "checks.md": CHECKS_PAGE + "".join(_check(check) for check in explain.CHECKS.values()),
         "commands.md": COMMANDS_PAGE + _commands(inside("cli.entry", "front")),
         "operators.md": OPERATORS_PAGE + _operators(inside("explain.registry", "REGISTRY"), operator_errors()),
         "decision-record.md": RECORD_PAGE + "\n" + _table(("field", "type", "what"), record_rows(audit.entry_schema())),
@@ -219,11 +226,20 @@ def _method(method: Any) -> str:
     )
     if method.caution:
         head += f"\nCaution: {method.caution}.\n"
+    return head + _parameters(method.parameters["properties"])
+
+
+def _check(check: Any) -> str:
+    head = f"\n## `{check.name}`\n\n{check.summary}\n\nCost: {check.passes}. Source: {check.source}.\n"
+    figures = ", ".join(f"`{name}`" for name in check.figures)
+    return f"{head}\nFigures: {figures}.\n\nCaution: {check.caution}.\n" + _parameters(check.parameters["properties"])
+
+
+def _parameters(rules: dict[str, Any]) -> str:
     rows = [
-        (f"`{name}`", json.dumps(rule["default"]), _allowed(rule), rule["description"])
-        for name, rule in method.parameters["properties"].items()
+        (f"`{name}`", json.dumps(rule["default"]), _allowed(rule), rule["description"]) for name, rule in rules.items()
     ]
-    return head + ("\n" + _table(("parameter", "default", "allowed", "what"), rows) if rows else "\nNo parameters.\n")
+    return "\n" + _table(("parameter", "default", "allowed", "what"), rows) if rows else "\nNo parameters.\n"
 
 
 def _allowed(rule: dict[str, Any]) -> str:

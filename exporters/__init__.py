@@ -12,6 +12,7 @@ from .bridges import as_torch, predict_function, shap_explanation
 from .certificate import certify
 from .describing import describe, output_spec
 from .errors import ExportError, InvalidBridge, InvalidExport, InvalidImport, ParityFailed, UnsupportedModel
+from .evaluating import evaluate
 from .exported import Evidence, Exported, write
 from .from_sklearn import Column, Converted, export_sklearn
 from .from_torch import export_torch
@@ -36,6 +37,7 @@ __all__ = [
     "as_torch",
     "certify",
     "describe",
+    "evaluate",
     "export_sklearn",
     "export_torch",
     "import_onnx",

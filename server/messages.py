@@ -73,7 +73,8 @@ class ExplainRequest(PredictRequest):
     """An explanation asked for; None leaves the choice to the model's manifest.
 
     ``target`` is what the client wrote: a class index or name, ``{"class": a, "versus": b}``, or a list with one of
-    these per row. ``baseline`` and ``background`` are an instance and a list of instances of the model.
+    these per row. ``baseline`` and ``background`` are an instance and a list of instances of the model. ``checks`` is
+    a list of names of checks, or their parameters by name.
     """
 
     method: str | None = None
@@ -84,6 +85,7 @@ class ExplainRequest(PredictRequest):
     background: Any = None
     seed: int = 0
     parameters: Mapping[str, Any] = field(default_factory=dict)
+    checks: Any = None
 
 
 @dataclass

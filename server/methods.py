@@ -7,6 +7,7 @@ from typing import Any
 
 import explain
 
+from . import checks
 from .errors import BadRequest, MethodNotOffered
 from .loaded import LoadedModel
 from .messages import ExplainRequest
@@ -47,7 +48,8 @@ def takes(method: str, reference: str) -> bool:
 
 def _refuse_unused(method: str, request: ExplainRequest) -> None:
     for reference, sent in (("baseline", request.baseline), ("background", request.background)):
-        if sent is not None and not takes(method, reference):
+        beside = reference == "baseline" and checks.remove(request)
+        if sent is not None and not takes(method, reference) and not beside:
             able = ", ".join(name for name in explain.METHODS if takes(name, reference))
             raise BadRequest(reference, f"one, and method {method} uses none", f"none, or a method with one: {able}")
 
@@ -77,6 +79,11 @@ def reason(loaded: LoadedModel, method: str) -> str:
         "background": "it needs a background set and the model has none (send one as background)",
         "reference": "it needs a background set or a baseline and the model has neither (send one of them)",
     }.get(_lacks(loaded, method) or "", "the model's manifest does not list it")
+
+
+def asked(loaded: LoadedModel, method: str, request: ExplainRequest, limit: int) -> dict[str, Any]:
+    """The method's parameters and the checks as ``explain.begin`` takes them; raises BadRequest."""
+    return {"checks": checks.asked(request, limit), **parameters(loaded, method, request.parameters, limit)}
 
 
 def parameters(loaded: LoadedModel, method: str, given: Mapping[str, Any], limit: int) -> dict[str, Any]:
@@ -109,6 +116,7 @@ RESERVED = frozenset(
         "seed",
         "groups",
         "group_names",
+        "checks",
     }
 )
 
@@ -132,5 +140,6 @@ def describe(loaded: LoadedModel) -> dict[str, Any]:
             }
             for name in offered
         ],
+        "checks": checks.describe(),
         "refused": [{"name": name, "reason": reason(loaded, name)} for name in refused],
     }

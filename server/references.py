@@ -10,7 +10,7 @@ import numpy as np
 import explain
 from model_store import Manifest, decode_rows
 
-from . import features, methods
+from . import checks, features, methods
 from .errors import BadRequest
 from .loaded import LoadedModel
 from .messages import Array, ExplainRequest
@@ -20,6 +20,8 @@ NUMBER = (int, float)
 
 def compared(loaded: LoadedModel, method: str, request: ExplainRequest, limit: int) -> dict[str, Any]:
     """What explain/ is given to compare with, by the name it has there: what the method needs, and what it can use.
+
+    A check that removes elements is given a baseline too.
 
     A method that can do without a baseline compares with one that was sent, and otherwise with the model's own only
     where the model takes codes: a number is compared with zero, and a code has no zero.
@@ -41,6 +43,8 @@ def compared(loaded: LoadedModel, method: str, request: ExplainRequest, limit: i
         found |= _in_place_of(loaded, request, limit)
     if "masks" in needs:
         found |= features.declared_groups(loaded.manifest)
+    if not found and checks.remove(request):
+        found |= _beside(loaded, method, request, limit)
     return found
 
 
@@ -56,6 +60,14 @@ def _in_place_of(loaded: LoadedModel, request: ExplainRequest, limit: int) -> di
         return {"background": background(loaded, request.background, limit)}
     start = baseline(loaded, request.baseline)
     return {"background": loaded.background} if start is None else {"baseline": start}
+
+
+def _beside(loaded: LoadedModel, method: str, request: ExplainRequest, limit: int) -> dict[str, Any]:
+    """What a check puts in the place of what it removes, where the method compares with nothing: a baseline, or for a
+    method that would compare with it the model's own background."""
+    if methods.takes(method, "baseline"):
+        return {"background": background(loaded, request.background, limit)}
+    return {"baseline": baseline(loaded, request.baseline)}
 
 
 def _codes(manifest: Manifest) -> bool:

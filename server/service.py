@@ -262,7 +262,7 @@ class Service:
             space=request.space,
             seed=request.seed,
             **compared,
-            **methods.parameters(loaded, method, request.parameters, self.config.max_explain_evals),
+            **methods.asked(loaded, method, request, self.config.max_explain_evals),
         )
         sent = references.sent(request, compared)
         while (chunk := run.chunk()) is not None:

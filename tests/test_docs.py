@@ -80,6 +80,14 @@ def test_every_method_and_parameter_is_there() -> None:
         assert missing(method.parameters["properties"], section) == []
 
 
+def test_every_check_and_figure_is_there() -> None:
+    sections = page("checks.md").split("\n## ")
+    for name, check in explain.CHECKS.items():
+        (section,) = (text for text in sections if text.startswith(f"`{name}`"))
+        assert missing([*check.parameters["properties"], *check.figures], section) == []
+        assert missing(check.figures, page("quality.md")) == []
+
+
 def test_every_operator_is_there(generate: ModuleType) -> None:
     registry = importlib.import_module("explain.registry").REGISTRY
     rows = dict(re.findall(r"^\| `([^`]+)` \| ([^|]+) \|", page("operators.md"), re.MULTILINE))

@@ -23,6 +23,7 @@ from .predict import show, shown
 @click.option("--space", help="logit, probability or output.")
 @click.option("--seed", type=int, help="Seed of methods that draw samples.")
 @click.option("--parameter", "parameters", multiple=True, metavar="NAME=VALUE", help="Of the method; repeatable.")
+@click.option("--check", "checks", multiple=True, metavar="NAME", help="A check of the answer; repeatable.")
 @click.option("--top", default=15, show_default=True, type=click.IntRange(1), help="How many features to show.")
 @click.option("-o", "--out", type=click.Path(path_type=Path), help="Write the picture to a .png or .svg file.")
 def command(
@@ -36,6 +37,7 @@ def command(
     store: Path | None,
     config_file: Path | None,
     parameters: tuple[str, ...],
+    checks: tuple[str, ...],
     top: int,
     out: Path | None,
     **members: Any,
@@ -46,6 +48,8 @@ def command(
     if members["target"] is not None and picture is None:
         members["target"] = value_of(members["target"])
     given = {name: value for name, value in members.items() if value is not None}
+    if checks:
+        given["checks"] = ",".join(checks) if picture is not None else list(checks)
     question = Question(model, version, rows, picture, given, options_of(parameters, "--parameter"))
     reply = question.ask(client_of(model, version, url, timeout, store, config_file), "explain", accept)
     if out is not None:
@@ -73,7 +77,8 @@ def _show(reply: Reply, top: int) -> None:
         line(f"row {number}, {explanation['method']}: why {name}")
         line(f"{explanation['explained_name']} {value} {explanation['units']}, base value {base}")
         _show_attributions(explanation["attributions"], top)
-        quality = {key: value for key, value in explanation["quality"].items() if value is not None}
+        figures = explanation["quality"].items()
+        quality = {key: value for key, value in figures if value is not None and key != "checks"}
         line("quality: " + ", ".join(f"{key} {shown(value)}" for key, value in quality.items()))
 
 

@@ -2,7 +2,8 @@
 
 Adebayo, Gilmer, Muelly, Goodfellow, Hardt, Kim 2018, arXiv:1810.03292. For every item |phi| of the model is compared
 with |phi| of copies whose weights mean nothing, by Spearman's rank correlation; the target is held at the one the
-model itself predicts (or was asked about). Guided backpropagation stays alike and fails.
+model itself predicts (or was asked about). Copies are explained with seeds of their own: two samples that share their
+masks or their noise are alike for that reason. Guided backpropagation stays alike and fails.
 """
 
 from __future__ import annotations
@@ -102,7 +103,7 @@ def mprt(
     found: dict[str, list[np.ndarray]] = {}
     for each in seeds:
         for name, copy in randomised(handle, each, layers, output=options.get("output")):
-            other = attribute(copy, inputs, method=method, run=run, seed=seed, **held)
+            other = attribute(copy, inputs, method=method, run=run, seed=each + 1, **held)
             found.setdefault(name, []).append(_alike(own, other, factors))
     whole = np.stack([np.stack(found[name]) for name in found])
     kinds = {kind: whole[:, :, place] for place, kind in enumerate(KINDS)}

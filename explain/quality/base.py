@@ -13,7 +13,7 @@ from typing import Any, Protocol
 import numpy as np
 
 from ..methods import Method, Parameter, resolved, schema_of
-from ..plans import Outcome, Plan, Step
+from ..plans import Outcome, Step
 from ..request import Request
 
 
@@ -86,37 +86,6 @@ class Asked:
     settings: Mapping[str, Any]
     parameters: Mapping[str, Any]
     references: Collection[str]
-
-
-class Checks:
-    """The checks of one run, in the order they were asked for; `asked` are pairs of a check and its parameters."""
-
-    def __init__(self, asked: tuple[tuple[Check, dict[str, Any]], ...] = ()) -> None:
-        self.asked = asked
-        self._done: dict[str, CheckPlan] = {}
-
-    def steps(self, request: Request, method: Method, plan: Plan) -> Iterator[Step]:
-        """The work of every check on what the plan found."""
-        for check, parameters in self.asked:
-            made = check.plan(Subject(request, method, plan.outcome(), parameters))
-            yield from made.steps()
-            self._done[check.name] = made
-
-    def add_to(self, quality: list[dict[str, Any]]) -> None:
-        """Add to the figures of each item those of the checks: None for a check that is not finished.
-
-        `checks` holds their parameters, evaluations and details by name, `check_evaluations` the sum of evaluations.
-        """
-        for check, parameters in self.asked:
-            done = self._done.get(check.name)
-            found = [] if done is None else done.results()
-            for item, entry in enumerate(quality):
-                mine = found[item] if found else Figures(dict.fromkeys(check.figures))
-                spent = int(done.evaluations[item]) if done is not None else 0
-                entry |= mine.figures
-                entry["check_evaluations"] = entry.get("check_evaluations", 0) + spent
-                details = {"parameters": dict(parameters), "evaluations": spent, **mine.details}
-                entry.setdefault("checks", {})[check.name] = details if found else None
 
 
 def number(value: Any) -> float | None:

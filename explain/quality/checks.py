@@ -7,9 +7,10 @@ from typing import Any
 
 from ..errors import InvalidParameter, MethodUnavailable
 from ..methods import Method
-from .base import Asked, Check, Checks
+from .base import Asked, Check
 from .curves import DELETION_INSERTION
 from .infidelity import INFIDELITY
+from .made import Checks
 from .neighbours import LOCAL_LIPSCHITZ, MAX_SENSITIVITY
 
 CHECKS: dict[str, Check] = {

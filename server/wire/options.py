@@ -12,7 +12,7 @@ from ..plain import LARGEST
 from . import strict_json
 from .strict_json import kind_of
 
-MEMBERS = ("method", "target", "output", "space", "baseline", "background", "seed", "parameters")
+MEMBERS = ("method", "target", "output", "space", "baseline", "background", "seed", "parameters", "checks")
 SPACES = ("logit", "probability", "output")
 _MAX_SEED = 2**63 - 1
 
@@ -38,7 +38,8 @@ def explain_request(base: PredictRequest, options: Mapping[str, Any]) -> Explain
     if not isinstance(parameters, dict):
         raise BadRequest("parameters", kind_of(parameters), "an object of the method's parameters")
     common: dict[str, Any] = {entry.name: getattr(base, entry.name) for entry in dataclasses.fields(PredictRequest)}
-    chosen = {name: options.get(name) for name in ("method", "target", "output", "space", "baseline", "background")}
+    names = ("method", "target", "output", "space", "baseline", "background", "checks")
+    chosen = {name: options.get(name) for name in names}
     return ExplainRequest(**(common | chosen), seed=seed, parameters=parameters)
 
 
@@ -54,6 +55,8 @@ def from_query(query: Mapping[str, str]) -> dict[str, Any]:
             raise BadRequest(f"query {name}", "it", "a JSON body for this member")
         if name in MEMBERS:
             options[name] = text if name in ("method", "output", "space") else _value(text, name)
+            if name == "checks" and isinstance(options[name], str):
+                options[name] = [part.strip() for part in text.split(",")]
         else:
             parameters[name] = _value(text, name)
     if "target" in query and isinstance(options["target"], (bool, float, type(None))):

@@ -167,3 +167,14 @@ def test_a_server_is_started_asked_and_stopped(glasshouse, store, started, pictu
     running.send_signal(signal.SIGTERM)
     assert running.wait(60) == 0
     listener.join(30)
+
+
+def test_checks_are_asked_for_and_their_figures_shown(glasshouse, store, picture):
+    checks = ["--check", "deletion_insertion", "--check", "infidelity"]
+    done = glasshouse("explain", "linear", "--row", json.dumps(ROW), *checks)
+    assert done.exit_code == 0, done.output
+    assert "deletion_auc" in done.output
+    assert "infidelity" in done.output
+    done = glasshouse("explain", "brightness", "--image", picture, "--check", "max_sensitivity", "--json")
+    assert done.exit_code == 0, done.output
+    assert json.loads(done.output)["explanations"][0]["quality"]["max_sensitivity"] is not None

@@ -327,6 +327,30 @@ def test_codes_are_replaced_and_what_has_no_attribution_stays() -> None:
         assert entry["infidelity"] == pytest.approx(0.0, abs=1e-9)
 
 
+@pytest.mark.parametrize("method", ["kernel_shap", "deep_shap"])
+def test_items_with_fewer_groups_are_checked_apart(method: str) -> None:
+    index = np.array([[0, 0, 1, 1], [0, 1, 2, 3], [0, 1, 1, 0]])
+    options: dict[str, Any] = {"background": BACKGROUND, "target": 1, "seed": 3}
+    options["checks"] = ["deletion_insertion", "infidelity", "max_sensitivity"]
+    together = attribute(mlp(), {"x": X}, method, groups={"x": index}, **options).quality
+    assert [len(entry["checks"]["deletion_insertion"]["fractions"]) for entry in together] == [3, 5, 3]
+    for item in range(3):
+        part = slice(item, item + 1)
+        (alone,) = attribute(mlp(), {"x": X[part]}, method, groups={"x": index[part]}, **options).quality
+        for name in ("deletion_auc", "insertion_auc", "infidelity", "max_sensitivity", "check_evaluations"):
+            assert together[item][name] == pytest.approx(alone[name], rel=1e-4, abs=1e-6)
+
+
+def test_what_a_removal_says_takes_the_place() -> None:
+    """A method that removes groups by a spec of its own is checked with the same."""
+    spec: Any = {"constant": 0.5}
+    found = attribute(mlp(), {"x": X}, "exact_shap", removal=spec, target=0, checks=["deletion_insertion"])
+    stated = [entry["checks"]["deletion_insertion"] for entry in found.quality]
+    assert {each["reference"] for each in stated} == {"removal"}
+    assert found.base_values is not None
+    np.testing.assert_allclose([each["deletion"][-1] for each in stated], found.base_values, rtol=1e-4)
+
+
 @pytest.mark.parametrize(
     ("method", "options", "checks", "sentence"),
     [

@@ -142,17 +142,18 @@ def test_a_model_without_weights_cannot_be_judged() -> None:
         explain.mprt(mlp(), {"x": X}, method="saliency", run=run, layers="top", target=0)  # type: ignore[arg-type]
 
 
-def test_the_randomisation_test_compares_with_the_target_held() -> None:
-    """By hand: the same copies, the original's classes, scipy's correlation."""
-    found = explain.mprt(mlp("Softmax"), {"x": X}, method="saliency", run=run, draws=2, seed=5)
-    own = attribute(mlp("Softmax"), {"x": X}, "saliency")
+@pytest.mark.parametrize(("method", "options"), [("saliency", {}), ("smooth_grad", {"n_samples": 4})])
+def test_the_randomisation_test_compares_with_the_target_held(method: str, options: dict[str, Any]) -> None:
+    """By hand: the same copies, the original's classes, noise of each copy's own, scipy's correlation."""
+    found = explain.mprt(mlp("Softmax"), {"x": X}, method=method, run=run, draws=2, seed=5, **options)
+    own = attribute(mlp("Softmax"), {"x": X}, method, seed=5, **options)
     classes = serve(mlp("Softmax"), {"x": X})["y"].argmax(axis=1)
     for place, seed in enumerate((5, 6)):
         copy = dict(explain.randomised(mlp("Softmax"), seed))["all"]
         assert (serve(copy.proto, {"x": X})["y"].argmax(axis=1) != classes).any()
-        other = attribute(copy, {"x": X}, "saliency", target=classes.tolist())
+        other = attribute(copy, {"x": X}, method, target=classes.tolist(), seed=seed + 1, **options)
         for item in range(12):
-            expected = spearmanr(own.values["x"][item], other.values["x"][item]).statistic
+            expected = spearmanr(*(np.abs(each.values["x"][item]) for each in (own, other))).statistic
             assert found.correlation["absolute"][0, place, item] == pytest.approx(expected, abs=1e-9)
     assert found.seeds == (5, 6)
     assert found.to_dict()["layers"][0]["absolute"]["rows"] == 12
