@@ -79,7 +79,7 @@ def _compared(method: str, manifest: Manifest, background: Mapping[str, Array] |
     if "baseline" in needs or not (needs & {"background", "reference"} or method == "input_x_gradient"):
         return {"baseline": baseline_of(manifest, background)}
     found: dict[str, Any] = {"background": background}
-    groups = groups_of(manifest) if manifest.explanation.groups and needs else None
+    groups = groups_of(manifest) if manifest.explanation.groups and "masks" in needs else None
     if groups is not None:
         found["groups"], found["group_names"] = groups
     return found
