@@ -47,6 +47,8 @@ def players_of(request: Request, values: Arrays) -> Players:
     Where groups were declared and elements attributed, a group has the sum of its elements. Inputs to which the method
     says nothing stay as they are. Raises MethodUnavailable for a map that fits no picture.
     """
+    flat = {name: x.shape[1:] for name, x in request.inputs.items()} | {"groups": (request.groups.count,)}
+    values = {name: _of_pairs(value, flat[name]) for name, value in values.items()}
     if "groups" in values:
         return Players(dict(request.groups.index), values["groups"], request.groups.per_item)
     index: Arrays = {}
@@ -64,6 +66,11 @@ def players_of(request: Request, values: Arrays) -> Players:
     found = Players(index, np.concatenate(scores, axis=1))
     whole = all(value.shape == request.inputs[name].shape for name, value in values.items())
     return found if request.groups.names is None or not whole else _grouped(request, found)
+
+
+def _of_pairs(value: np.ndarray, item: tuple[int, ...]) -> np.ndarray:
+    """What each of F features has alone and in all pairs, of values [N, F, F] of items [F]; others as they are."""
+    return np.asarray(value.sum(axis=2)) if len(item) == 1 and value.shape[1:] == item * 2 else value
 
 
 def _cells(name: str, item: tuple[int, ...], found: tuple[int, ...]) -> np.ndarray:

@@ -14,7 +14,7 @@ from captum.metrics import infidelity, sensitivity_max
 import explain
 from explain.plans import base as plans
 from explain.plans import worths
-from explain.quality import Figures, Subject
+from explain.quality import Figures, Subject, players_of
 from explain.quality.curves import Curves, area, counts_of, places
 from explain.quality.infidelity import Noised, Removed
 from explain.quality.neighbours import Neighbours
@@ -123,6 +123,16 @@ def test_a_random_attribution_has_worse_areas() -> None:
     for item, each in enumerate(finished(Curves(subject))):
         assert each.figures["deletion_auc"] < np.mean([row[item]["deletion_auc"] for row in shuffled])
         assert each.figures["insertion_auc"] > np.mean([row[item]["insertion_auc"] for row in shuffled])
+
+
+def test_pairs_count_for_both_and_square_maps_are_no_pairs() -> None:
+    pairs = numbers(3, 4, 4, seed=11).astype(float)
+    subject = subject_of(mlp(), {"x": X}, "saliency", "deletion_insertion", baseline=0, target=0)
+    np.testing.assert_allclose(players_of(subject.request, {"x": pairs}).scores, pairs.sum(axis=2))
+    cam = subject_of(cnn(), {"image": numbers(2, 1, 8, 8)}, "grad_cam", "deletion_insertion", baseline=0)
+    found = players_of(cam.request, {"image": pairs[:2]})
+    np.testing.assert_array_equal(found.scores, pairs[:2].reshape(2, 16))
+    np.testing.assert_array_equal(found.index["image"][0, ::2, ::2], np.arange(16).reshape(4, 4))
 
 
 def test_orders_counts_and_areas() -> None:
