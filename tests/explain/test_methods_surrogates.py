@@ -191,7 +191,7 @@ def test_rise_is_the_plain_loop_over_its_masks() -> None:
 def test_rise_of_groups_keeps_each_by_itself() -> None:
     groups = {"x": np.array([0, 1, 1, 2])}
     found = attribute(mlp(), {"x": X}, "rise", background=BACKGROUND, target=1, groups=groups, n_masks=30, keep=0.3)
-    masks = np.array([np.random.default_rng([0, k]).random((1, 3))[0] < 0.3 for k in range(30)], dtype=float)
+    masks = (np.random.default_rng([0, 0]).random((64, 3))[:30] < 0.3).astype(float)
     for item, x in enumerate(X):
         worth = worth_of(predict, x, BACKGROUND, groups["x"])
         f = np.array([worth(frozenset(np.flatnonzero(mask).tolist())) for mask in masks])
