@@ -35,7 +35,7 @@ COMPLETENESS = {
 }
 # Complete with any number of evaluations, or only asked whether they answer: few are as good a test as many.
 FEW: dict[str, dict[str, Any]] = {
-    "permutation_shap": {"n_permutations": 2},
+    "permutation_shap": {"n_permutations": 2, "averaged": True},
     "sampling_shap": {"n_permutations": 2},
     "partition_shap": {"max_evals": 64},
     "lime": {"n_samples": 64},

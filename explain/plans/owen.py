@@ -85,8 +85,12 @@ class Division:
         share = Share(-abs(gain), next(self._places), node, context, without, within, weight)
         heapq.heappush(self.undivided, share)
 
+    def largest(self, most: int) -> list[Share]:
+        """The largest undivided shares, which stay undivided until what divides them is known."""
+        return heapq.nsmallest(most, self.undivided)
+
     def take(self, most: int) -> list[Share]:
-        """The largest undivided shares."""
+        """The largest undivided shares, to be divided."""
         return [heapq.heappop(self.undivided) for _ in range(min(most, len(self.undivided)))]
 
     def contexts(self, share: Share) -> np.ndarray:
@@ -164,7 +168,7 @@ class OwenPlan:
         """Divide at most so many shares of each item. Items with fewer get empty masks, so that all have as many."""
         left = [int(self.budget.max_evals - self.spent[item]) // 2 for item in items]
         divisions = [self.divisions[item] for item in items]
-        shares = [division.take(min(most, room)) for division, room in zip(divisions, left, strict=True)]
+        shares = [division.largest(min(most, room)) for division, room in zip(divisions, left, strict=True)]
         both = [[d.contexts(share) for share in taken] for d, taken in zip(divisions, shares, strict=True)]
         width = 2 * max(map(len, shares))
         masks = np.zeros((len(items), width, self.request.groups.count))
@@ -172,9 +176,10 @@ class OwenPlan:
             row[: 2 * len(pairs)] = np.concatenate(pairs)
         f = np.zeros((len(items), width))
         yield from self.worths.steps(items, masks if len(items) > 1 else masks[0], f)
-        for item, taken, pairs, values in zip(items, shares, both, f, strict=True):
+        for item, division, pairs, values in zip(items, divisions, both, f, strict=True):
+            taken = division.take(len(pairs))
             for share, pair, (one, other) in zip(taken, pairs, values.reshape(-1, 2).tolist(), strict=False):
-                self.divisions[item].divide(share, pair, one, other)
+                division.divide(share, pair, one, other)
             self.spent[item] += 2 * len(taken)
 
     def _goes_on(self, item: int) -> bool:

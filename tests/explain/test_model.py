@@ -190,7 +190,8 @@ def test_methods_on_models_that_take_one_item_or_another_layout(
         np.testing.assert_allclose(found.explained_value, expected.explained_value, rtol=1e-5)
         assert (found.units, found.target.index.tolist()) == ("logit", expected.target.index.tolist())
         assert max(figures["forward_gap"] for figures in found.quality) < 1e-6
-        if options.get("rule") != "secant":  # one row at a time, stretches share no points
+        # One row at a time, stretches share no points, and equal masks of different runs are evaluated again.
+        if options.get("rule") != "secant" and method != "rise":
             assert [f["evaluations"] for f in found.quality] == [f["evaluations"] for f in expected.quality]
 
 

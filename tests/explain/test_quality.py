@@ -61,14 +61,14 @@ def test_methods_that_promise_no_sum_report_no_gap(method: str) -> None:
         ("saliency", {}, 1),
         ("input_x_gradient", {}, 1),
         ("integrated_gradients", {"baseline": 0, "n_steps": 7}, 9),
-        # Coalitions times background rows, the item itself, and the background alone.
+        # Coalitions times background rows, the item itself, and the background alone where it is compared with.
         ("exact_shap", {"background": BACKGROUND}, 14 * 3 + 1 + 3),
         ("kernel_shap", {"background": BACKGROUND, "n_samples": 10}, 10 * 3 + 1 + 3),
         ("sampling_shap", {"background": BACKGROUND, "n_permutations": 10}, 10 * 4 + 1 + 3),
         ("partition_shap", {"background": BACKGROUND, "max_evals": 4}, 4 * 3 + 1 + 3),
-        ("feature_ablation", {"background": BACKGROUND}, 4 * 3 + 1 + 3),
-        ("feature_ablation", {"baseline": 0}, 4 + 1 + 1),
-        ("occlusion", {"baseline": 0, "window": 2, "stride": 1}, 3 + 1 + 1),
+        ("feature_ablation", {"background": BACKGROUND}, 4 * 3 + 1),
+        ("feature_ablation", {"baseline": 0}, 4 + 1),
+        ("occlusion", {"baseline": 0, "window": 2, "stride": 1}, 3 + 1),
     ],
 )
 def test_evaluations_are_counted(method: str, options: dict[str, Any], evaluations: int) -> None:
