@@ -14,7 +14,8 @@ import explain
 from tests.explain.graphs import CNN_NODES, CNN_WEIGHTS, Nodes, attribute, cnn, made, mlp, numbers, serve
 
 TREES = {name for name, method in explain.METHODS.items() if "trees" in method.needs}
-ALL = set(explain.METHODS) - TREES
+SPECIAL = TREES | {"linear_shap"}
+ALL = set(explain.METHODS) - SPECIAL
 MAPS = {"grad_cam", "hires_cam", "layer_cam"}
 COALITIONS = ALL & {
     "kernel_shap",
@@ -35,7 +36,7 @@ def test_a_network_with_everything() -> None:
     found = explain.coverage(cnn())
     assert found.differentiable
     assert set(found.methods) == ALL
-    assert set(found.refused) == TREES
+    assert set(found.refused) == SPECIAL
     assert found.blocking == ()
     expected = {"Conv": 2, "Relu": 2, "MaxPool": 1, "GlobalAveragePool": 1, "Flatten": 1, "MatMul": 1}
     assert found.operators == expected
@@ -47,7 +48,7 @@ def test_a_network_without_convolutions_has_no_map() -> None:
     found = explain.coverage(mlp())
     assert set(found.methods) == ALL - MAPS
     reason = "the model has no convolution between its inputs and the explained output"
-    assert {name: why for name, why in found.refused.items() if name not in TREES} == dict.fromkeys(MAPS, reason)
+    assert {name: why for name, why in found.refused.items() if name not in SPECIAL} == dict.fromkeys(MAPS, reason)
 
 
 def test_an_operator_without_a_rule_is_named_with_node_and_opset() -> None:
@@ -69,7 +70,7 @@ def test_an_operator_without_a_rule_is_named_with_node_and_opset() -> None:
     assert (blocker.op, blocker.node, blocker.opset) == ("MaxRoiPool", "pool", 18)
     assert "no gradient rule for MaxRoiPool" in blocker.reason
     assert found.operators == {"MatMul": 1}
-    assert set(found.refused) == GRADIENTS
+    assert set(found.refused) == GRADIENTS | SPECIAL
     assert found.refused["saliency"].startswith(
         "operator MaxRoiPool (node 'pool', opset 18): no gradient rule for MaxRoiPool"
     )

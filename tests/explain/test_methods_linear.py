@@ -86,7 +86,7 @@ def test_mixed_columns_of_a_pipeline() -> None:
 
 
 def test_what_bends_is_named() -> None:
-    network = exported(MLPRegressor(hidden_layer_sizes=(4,), max_iter=5, random_state=0).fit(X, smooth(X)), X)
+    network = exported(MLPRegressor(hidden_layer_sizes=(4,), tol=1.0, random_state=0).fit(X, smooth(X)), X)
     norm = exported(make_pipeline(Normalizer(), LinearRegression()).fit(X, smooth(X)), X)
     for model, op in ((network, "Relu"), (norm, ""), (mlp(), "Tanh"), (cnn(), "Relu")):
         reason = explain.coverage(model).refused["linear_shap"]

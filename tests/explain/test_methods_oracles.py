@@ -77,7 +77,9 @@ def test_on_a_linear_model_every_method_is_w_times_the_difference(dtype: str) ->
         expected |= {"feature_ablation": (away, given), "occlusion": (away, given)}
         expected["lime"] = (away, given | {"alpha": 0.0, "n_samples": 60})
         expected["rise"] = (kept(away, model, x, target), given | {"n_masks": 40})
-        assert set(expected) == set(explain.METHODS) - {"grad_cam", "hires_cam", "layer_cam"}
+        expected["linear_shap"] = (away, given)
+        others = {"grad_cam", "hires_cam", "layer_cam", "tree_shap", "tree_shap_interactions"}
+        assert set(expected) == set(explain.METHODS) - others
         for method, (phi, options) in expected.items():
             found = attribute(model, {"x": x}, method, target=target, **options).values["x"]
             np.testing.assert_allclose(found, phi, rtol=0, atol=1e-5 * max(1, np.abs(phi).max()), err_msg=method)

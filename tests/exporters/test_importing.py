@@ -87,7 +87,7 @@ def test_without_a_background_the_methods_that_need_one_are_not_offered(mlp, tak
     assert told.methods == ["saliency", "input_x_gradient", "integrated_gradients", *smoothed]
     assert told.baseline is None
     compared = {name for name, method in explain.METHODS.items() if {"background", "reference"} & method.needs}
-    assert len(compared) == 12
+    assert len(compared) == 15
     assert compared | {"grad_cam", "hires_cam", "layer_cam"} == set(told.refused)
     assert "a background set or a baseline, and neither" in told.refused["lime"]
     text = " ".join(said)
