@@ -41,3 +41,11 @@ def first_bend(graph: Graph, starts: Iterable[str], end: str) -> Node | None:
                 return node
             moving.update(node.outputs)
     return None
+
+
+def changes_nothing(node: Node) -> bool:
+    """Whether a node's result is its first input, but for its dtype."""
+    if node.op == "Mul":
+        factor = node.constant(1)
+        return factor is not None and factor.size == 1 and bool((factor == 1).all())
+    return node.op in ("Identity", "Cast")

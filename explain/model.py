@@ -21,6 +21,7 @@ import onnx
 from google.protobuf.message import DecodeError
 
 from . import rules
+from .affine import changes_nothing
 from .backward import differentiable_path
 from .errors import InvalidModel, InvalidParameter, MethodUnavailable
 from .graph import OPSET, Dim, Graph, Node, Shape, reads
@@ -161,9 +162,10 @@ class Model:
         return output
 
     def _squash(self, output: str) -> Node | None:
-        """The Sigmoid, or the Softmax over an item's last axis, that ends an output; seen through Identity and Cast."""
+        """The Sigmoid, or the Softmax over an item's last axis, that ends an output; seen through Identity, Cast and
+        factors of 1."""
         node = self.graph.producers.get(output)
-        while node is not None and node.op in ("Identity", "Cast") and self.graph.type(node.inputs[0]).is_float:
+        while node is not None and changes_nothing(node) and self.graph.type(node.inputs[0]).is_float:
             node = self.graph.producers.get(node.inputs[0])
         if node is None or node.op == "Sigmoid":
             return node

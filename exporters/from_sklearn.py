@@ -22,6 +22,7 @@ from model_store import Feature, InputSpec, Level, OutputSpec
 from .describing import output_spec
 from .errors import InvalidExport, UnsupportedModel
 from .graphs import finished
+from .sklearn_boosting import converters
 from .sklearn_graph import OPSETS, columns_behind_tensors, with_outputs
 
 
@@ -109,7 +110,7 @@ def _names_seen(pipeline: Any, columns: Sequence[Column]) -> bool:
 
 def _converted(pipeline: Any, columns: Sequence[Column], named: bool) -> onnx.ModelProto:
     """skl2onnx's own result: an input per named column, or one matrix."""
-    from skl2onnx import to_onnx
+    from skl2onnx import convert_sklearn
     from skl2onnx.common.data_types import FloatTensorType, Int64TensorType, StringTensorType
 
     kinds = {"text": StringTensorType, "integer": Int64TensorType, "float": FloatTensorType}
@@ -120,8 +121,12 @@ def _converted(pipeline: Any, columns: Sequence[Column], named: bool) -> onnx.Mo
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")
-            model: onnx.ModelProto = to_onnx(
-                pipeline, initial_types=types, target_opset=OPSETS, options={id(pipeline): options} if options else None
+            model: onnx.ModelProto = convert_sklearn(
+                pipeline,
+                initial_types=types,
+                target_opset=OPSETS,
+                options={id(pipeline): options} if options else None,
+                **converters(),
             )
     except Exception as error:  # converters of single estimators raise whatever their author chose
         raise UnsupportedModel(_advice(pipeline, error)) from error

@@ -7,6 +7,7 @@ from onnx import helper
 
 from ..emit import Emitter
 from ..graph import Node
+from ..trees.ensembles import one_score, transform
 from .registry import ML, expansion
 
 
@@ -42,6 +43,8 @@ def normalizer(emit: Emitter, node: Node) -> str:
 
 def _sums_to_one(node: Node | None) -> bool:
     """Whether a classifier's probabilities sum to 1 already: by softmax, or as those of a score and its opposite."""
+    if node is not None and node.op == "TreeEnsembleClassifier":
+        return transform(node) == ("LOGISTIC" if one_score(node) else "SOFTMAX")
     if node is None or node.op != "LinearClassifier":
         return False
     count = len(node.attr("classlabels_ints") or node.attr("classlabels_strings") or ())

@@ -47,10 +47,11 @@ class Forest:
 class Term:
     """A value that is one ensemble's outputs, or a function of the single leaf of one.
 
-    `source` is the input of the ensemble; `leaves` [L, C] and `offset` [C] are the term's own.
+    `origin` is the ensemble's output and `source` its input; `leaves` [L, C] and `offset` [C] are the term's own.
     """
 
     value: str
+    origin: str
     source: str
     ensemble: Ensemble
     leaves: np.ndarray
@@ -128,10 +129,10 @@ def _ends(graph: Graph, ensembles: Mapping[str, Ensemble], value: str) -> list[t
 def _term(graph: Graph, name: str, ensemble: Ensemble, origin: str) -> Term:
     source = graph.producers[origin].inputs[0]
     if name == origin:
-        return Term(name, source, ensemble, ensemble.leaves, ensemble.offset)
+        return Term(name, origin, source, ensemble, ensemble.leaves, ensemble.offset)
     rows = evaluate(graph, {origin: _cast(graph, origin, ensemble.leaves + ensemble.offset)}, name)
     leaves = rows.reshape(len(rows), -1).astype(np.float64)
-    return Term(name, source, ensemble, leaves, np.zeros(leaves.shape[1]))
+    return Term(name, origin, source, ensemble, leaves, np.zeros(leaves.shape[1]))
 
 
 def _cast(graph: Graph, name: str, rows: np.ndarray) -> np.ndarray:
@@ -176,16 +177,21 @@ def evaluate(graph: Graph, feeds: Mapping[str, np.ndarray], output: str) -> np.n
 
 
 def _joined(graph: Graph, terms: list[Term], matrices: list[np.ndarray], offset: np.ndarray) -> Forest:
-    """The trees of all terms as one forest; equal inputs of ensembles hold their columns once."""
+    """The trees of all terms as one forest; terms of one ensemble are its leaves together, and equal inputs of
+    ensembles hold their columns once."""
+    added: dict[str, np.ndarray] = {}
+    for term, matrix in zip(terms, matrices, strict=True):
+        added[term.origin] = added.get(term.origin, np.zeros(1)) + term.leaves @ matrix
+    terms = list({term.origin: term for term in terms}.values())
     sources: dict[str, tuple[str, int]] = {}
     parts, width, branches, leaves = [], 0, 0, 0
-    for term, matrix in zip(terms, matrices, strict=True):
+    for term in terms:
         key, trees = _spelled(graph, term.source), term.ensemble
         if key not in sources:
             sources[key] = (term.source, width)
             width += _width(graph, term.source)
         sides = (np.where(side >= 0, side + branches, side - leaves) for side in (trees.yes, trees.no, trees.roots))
-        parts.append((trees.column + sources[key][1], *sides, term.leaves @ matrix))
+        parts.append((trees.column + sources[key][1], *sides, added[term.origin]))
         branches, leaves = branches + len(trees.column), leaves + len(term.leaves)
     column, yes, no, roots, values = (np.concatenate(arrays) for arrays in zip(*parts, strict=True))
     dtypes = {term.ensemble.dtype for term in terms}

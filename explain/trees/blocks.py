@@ -203,7 +203,7 @@ def _place(
 
 
 def _shares(bundles: Sequence[Bundle], pairs: bool) -> dict[int, np.ndarray]:
-    """Shares of all leaves of a tree, by number; leaves of one size are worked out together."""
+    """Shares of all leaves of a tree, by identity; leaves of one size are worked out together."""
     by_size: dict[int, list[Leaf]] = {}
     for bundle in bundles:
         for leaf in bundle.leaves:
@@ -214,5 +214,5 @@ def _shares(bundles: Sequence[Bundle], pairs: bool) -> dict[int, np.ndarray]:
         for i, leaf in enumerate(leaves):
             weights[i, leaf.sets] = leaf.weights
         parts = np.concatenate([shares(weights), pair_shares(weights)], axis=2) if pairs else shares(weights)
-        found |= {leaf.number: part for leaf, part in zip(leaves, parts, strict=True)}
+        found |= {id(leaf): part for leaf, part in zip(leaves, parts, strict=True)}
     return found

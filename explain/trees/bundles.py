@@ -108,7 +108,8 @@ def table(
 ) -> np.ndarray:
     """[cells, slots, R]: what each player (and pair) gets in every cell, and last what the leaves add to the value.
 
-    `shares` [2^d, d (+ d (d-1) / 2)] by leaf number, `values` [L, R] of all leaves.
+    `shares` [2^d, d (+ d (d-1) / 2)] by identity of the leaf, whose number may end several ways; `values` [L, R] of all
+    leaves.
     """
     players, columns = bundle.players, {slot: i for i, slot in enumerate(slots(bundle, pairs))}
     result = np.zeros((bundle.cells, len(columns), values.shape[1]))
@@ -118,6 +119,6 @@ def table(
             place = {player: i for i, player in enumerate(players)}
             own += [(i, j) if place[i] < place[j] else (j, i) for i, j in combinations(leaf.players, 2)]
         value = values[leaf.number]
-        result[:, [columns[slot] for slot in own]] += shares[leaf.number][failed][:, :, None] * value
+        result[:, [columns[slot] for slot in own]] += shares[id(leaf)][failed][:, :, None] * value
         result[:, -1] += (failed == 0)[:, None] * value
     return result

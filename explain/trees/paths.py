@@ -20,8 +20,8 @@ PLAYERS = 62  # bits of a set of players on one path
 
 @dataclass(frozen=True)
 class Leaf:
-    """A leaf: its number, the conditions on its path by column, the players these belong to, in the order met, and
-    the sets of players that background rows fail (bit j for player j of the path) with their weights."""
+    """A way to a leaf: the leaf's number, the conditions on its path by column, the players these belong to, in the
+    order met, and the sets of players that background rows fail (bit j for player j) with their weights."""
 
     number: int
     conditions: dict[int, Step]

@@ -52,6 +52,8 @@ class Owners:
         given = [self.of(name) for name in node.inputs if name]
         if all((array == NONE).all() for array in given) and not any(name in self.graph.inputs for name in node.inputs):
             results = [np.full((), NONE)] * len(node.outputs)
+        elif node.op == "Gather" and node.constant(0) is not None:
+            results = [_looked_up(node, given[1])]
         elif node.op in MOVES or node.op in ("Gather", "ArrayFeatureExtractor"):
             results = _moved(self.graph, node, given[0] if node.op != "Concat" else None, given)
         elif node.op in ELEMENTWISE:
@@ -109,6 +111,15 @@ def _moved(graph: Graph, node: Node, data: np.ndarray | None, given: list[np.nda
     model = helper.make_model(helper.make_graph([node.proto], "move", inputs, outputs), opset_imports=opsets)
     results = ReferenceEvaluator(model).run(None, feeds)
     return [np.asarray(result) for result in results]
+
+
+def _looked_up(node: Node, owners: np.ndarray) -> np.ndarray:
+    """Rows of a constant table by computed places: all that a place leads to is its player's."""
+    table = node.constant(0)
+    assert table is not None  # noqa: S101 - asked for before
+    axis = int(node.attr("axis", 0)) % table.ndim
+    spread = owners.reshape(*[1] * axis, *owners.shape, *[1] * (table.ndim - axis - 1))
+    return np.broadcast_to(spread, (*table.shape[:axis], *owners.shape, *table.shape[axis + 1 :]))
 
 
 def _block(node: Node, owners: np.ndarray) -> np.ndarray:

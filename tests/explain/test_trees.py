@@ -217,3 +217,19 @@ def test_arithmetic_behind_several_ensembles_is_one_sum_over_trees() -> None:
     graph.node.extend(nodes)
     product = helper.make_model(graph, opset_imports=one.opset_import, ir_version=9)
     assert "operator Mul" in explain.coverage(product).refused["tree_shap"]
+
+
+def test_two_branches_may_lead_to_one_leaf() -> None:
+    """As converters write a split on several categories."""
+    attributes = stump(["BRANCH_EQ", "BRANCH_EQ", "BRANCH_LEQ"], [0.5, 0.0, -1.0], (0, 0, 0), **targets())
+    attributes |= {"nodes_truenodeids": [1, 3, 3, 0, 0, 0, 0], "nodes_falsenodeids": [2, 4, 5, 0, 0, 0, 0]}
+    attributes |= {name: attributes[name][:6] for name in attributes if name.startswith("nodes_")}
+    places = [0, 1, 2]
+    own = ("target_treeids", "target_nodeids", "target_ids", "target_weights")
+    attributes |= {name: [attributes[name][i] for i in places] for name in own}
+    model = ensemble("TreeEnsembleRegressor", attributes, 1)
+    x = FINITE[~np.isnan(FINITE).any(axis=1)]
+    np.testing.assert_array_equal(values(model, x), serve(model, {"x": x})["y"])
+    found = attribute(model, {"x": x}, "tree_shap", background=BACKGROUND)
+    exact = attribute(model, {"x": x}, "exact_shap", background=BACKGROUND)
+    np.testing.assert_allclose(found.values["x"], exact.values["x"], atol=2e-6)
