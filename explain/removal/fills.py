@@ -23,6 +23,7 @@ CONSTANT = {
 ID = "the id of the mask or pad token"
 TOKEN = {"type": "integer", "minimum": 0, "description": ID}
 TRUNCATE = 4.0  # deviations, after which a Gaussian is cut off
+WIDEST = 4.0  # deviations per length of the axis: beyond, all weights are equal to the last digit
 
 
 def places(label: str, array: np.ndarray, layout: str | None) -> Layout:
@@ -64,6 +65,7 @@ def blur(array: np.ndarray, layout: Layout, sigma: float) -> np.ndarray:
 
 def _gaussian(length: int, sigma: float) -> np.ndarray:
     """The matrix [L, L] that blurs along an axis; what lies beyond a border is its mirror image (d c b a | a b c d)."""
+    sigma = min(sigma, WIDEST * length)
     radius = int(TRUNCATE * sigma + 0.5)
     offsets = np.arange(-radius, radius + 1)
     weight = np.exp(-0.5 * (offsets / sigma) ** 2)
