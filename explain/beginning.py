@@ -69,8 +69,7 @@ def begin(
     def complete(own: Arrays) -> Request:
         _check_outputs(handle, explained, own, arrays)
         aim = resolve_target(explained, own, target, len(next(iter(arrays.values()))))
-        compared = (start, others, weight, replacement)
-        return Request(handle, explained, arrays, own, aim, *compared, players, seed, settings)
+        return Request(handle, explained, arrays, own, aim, start, others, weight, replacement, players, seed, settings)
 
     run = Run(chosen, complete, handle, arrays, asked)
     run.predict_first() if outputs is None else run.know(outputs)
