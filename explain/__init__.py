@@ -5,6 +5,7 @@ points it is run, and how its outputs become attributions). This room has no run
 prediction runs the programs.
 """
 
+from .arrays import digest_arrays
 from .beginning import attribute, begin
 from .check import attribution_error, dot_test, finite_difference, gradient_error
 from .compiler import compile  # noqa: A004 - the field's word for it
@@ -69,6 +70,7 @@ __all__ = [
     "begin",
     "compile",
     "coverage",
+    "digest_arrays",
     "dot_test",
     "evaluate",
     "finite_difference",

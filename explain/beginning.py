@@ -16,7 +16,7 @@ from .methods import METHODS, Method
 from .model import Explained, Model, ModelLike
 from .programs.draft import item_shape
 from .quality import resolve_checks
-from .references import check_reference, check_weight, replacement_of
+from .references import check_references, replacement_of
 from .removal import Replacement
 from .removal import resolve as resolve_removal
 from .request import Request, resolve_target
@@ -39,6 +39,7 @@ def begin(
     groups: Any = None,
     group_names: Any = None,
     removal: Any = None,
+    layouts: Mapping[str, str] | None = None,
     seed: int = 0,
     checks: Any = None,
     **parameters: Any,
@@ -49,31 +50,26 @@ def begin(
     tuple of D indices, {"class": a, "versus": b}, or a `Target`. `output` and `space` ("logit", "probability",
     "output") say what is explained. `baseline` ([N, item...], one item, or a number) and `background` ([B, item...])
     by input name, or one array for a model with one input; `background_weight` [B] says how much each row counts.
-    Methods that remove groups of elements take `groups`, a spec such as "positions" or {"superpixels": {"count": 50}}
-    (segments/) or by input the group of each element, and `removal`, what takes their place: a spec such as "mean" or
-    {"blur": {"sigma": 5}} (removal/); without one the rows of the background do, or the baseline.
-    `checks`: names of `CHECKS` to be made of the answer, or their parameters by name.
+    Methods that remove groups of elements take `groups`, a spec (segments/) or by input the group of each element, and
+    `removal`, what takes their place: a spec (removal/); without one the rows of the background do, or the baseline.
+    `layouts` says by input what the axes of an item are ("CHW", "HWC", "TC"), where specs do not and ranks mislead;
+    `checks` are names of `CHECKS` to be made of the answer, or their parameters by name.
     Raises InvalidInputs, InvalidParameter, InvalidTarget, MethodUnavailable, UnsupportedOperator.
     """
     handle, chosen = Model.of(model), _method(method, seed)
     explained = handle.explained(output, space)
     settings = chosen.resolve(parameters)
     arrays = check_inputs(handle, inputs)
-    start = check_reference(handle, arrays, "baseline", baseline, per_item=True)
-    others = check_reference(handle, arrays, "background", background, per_item=False)
-    weight = check_weight(others, background_weight)
-    players = resolve_groups(arrays, groups, group_names)
-    replacement = _replacement(chosen, removal, arrays, players, (others, weight, start))
-    given = {"baseline": start, "background": others, "removal": removal}
-    references = {role for role, value in given.items() if value is not None}
-    _check_needs(handle, explained, chosen, references)
+    start, others, weight = check_references(handle, arrays, baseline, background, background_weight)
+    players = resolve_groups(arrays, groups, group_names, layouts)
+    replacement = _replacement(chosen, removal, layouts, arrays, players, (others, weight, start))
+    references = _check_needs(handle, explained, chosen, baseline=start, background=others, removal=removal)
     asked = resolve_checks(checks, chosen, settings, references)
 
     def complete(own: Arrays) -> Request:
         _check_outputs(handle, explained, own, arrays)
         aim = resolve_target(explained, own, target, len(next(iter(arrays.values()))))
-        compared = (start, others, weight, replacement)
-        return Request(handle, explained, arrays, own, aim, *compared, players, seed, settings)
+        return Request(handle, explained, arrays, own, aim, start, others, weight, replacement, players, seed, settings)
 
     run = Run(chosen, complete, handle, arrays, asked)
     run.predict_first() if outputs is None else run.know(outputs)
@@ -92,6 +88,7 @@ def _method(name: str, seed: Any) -> Method:
 def _replacement(
     method: Method,
     removal: Any,
+    layouts: Mapping[str, str] | None,
     inputs: Arrays,
     groups: Segments,
     references: tuple[Arrays | None, np.ndarray, Arrays | None],
@@ -100,14 +97,18 @@ def _replacement(
     background, weight, baseline = references
     if removal is None:
         return replacement_of(background, weight, baseline)
-    if "masks" not in method.needs:
+    if not method.removes:
         raise InvalidParameter(f"removal: came {removal!r}, and method {method.name} removes nothing")
     counted = weight if background else None
-    return resolve_removal(removal, inputs, segments=groups, background=background, background_weight=counted)
+    return resolve_removal(
+        removal, inputs, segments=groups, layouts=layouts, background=background, background_weight=counted
+    )
 
 
-def _check_needs(model: Model, explained: Explained, method: Method, references: set[str]) -> None:
-    """Refuse a method that lacks what it needs; a removal stands for the background of those that remove groups."""
+def _check_needs(model: Model, explained: Explained, method: Method, **given: Any) -> set[str]:
+    """Which references were given. Refuse a method that lacks what it needs; a removal stands for the background of
+    those that remove groups."""
+    references = {role for role, value in given.items() if value is not None}
     for role in ("baseline", "background"):
         if role in method.needs and not references & {role, "removal"}:
             raise MethodUnavailable(f"method {method.name} needs a {role}, and none was given")
@@ -117,6 +118,7 @@ def _check_needs(model: Model, explained: Explained, method: Method, references:
     reason = coverage(model, output=explained.output, space=explained.space).refused.get(method.name)
     if reason is not None:
         raise MethodUnavailable(f"method {method.name} is not offered for this model: {reason}")
+    return references
 
 
 def _check_outputs(model: Model, explained: Explained, outputs: Arrays, inputs: Arrays) -> None:

@@ -14,10 +14,11 @@ from .segments import Segments
 from .segments import resolve as made_from_spec
 
 
-def resolve_groups(inputs: Arrays, groups: Any, names: Any) -> Segments:
+def resolve_groups(inputs: Arrays, groups: Any, names: Any, layouts: Mapping[str, str] | None = None) -> Segments:
     """Groups by a spec ("patches", {"superpixels": {"count": 50}}), as declared by input, or one for each element.
 
-    Declared are whole numbers of the shape of an item, or of all items where they differ. Raises InvalidParameter.
+    Declared are whole numbers of the shape of an item, or of all items where they differ. `layouts` is read of models
+    with one input; with several the spec says which it means, and its layout. Raises InvalidParameter.
     """
     if groups is None:
         if names is not None:
@@ -26,7 +27,8 @@ def resolve_groups(inputs: Arrays, groups: Any, names: Any) -> Segments:
     if isinstance(groups, str) or (isinstance(groups, Mapping) and groups and not set(groups) & set(inputs)):
         if names is not None:
             raise InvalidParameter("group_names: came with groups made from a spec, which names them")
-        return made_from_spec(groups, inputs)
+        main = next(iter(inputs)) if len(inputs) == 1 else None
+        return made_from_spec(groups, inputs, main=main, layout=(layouts or {}).get(main or ""))
     return _declared(inputs, groups, names)
 
 

@@ -13,6 +13,15 @@ from .model import Model
 from .removal import Replacement
 
 
+def check_references(
+    model: Model, inputs: Arrays, baseline: Any, background: Any, weight: Any
+) -> tuple[Arrays | None, Arrays | None, np.ndarray]:
+    """Baseline, background, and how much each of its rows counts; raises InvalidParameter."""
+    start = check_reference(model, inputs, "baseline", baseline, per_item=True)
+    others = check_reference(model, inputs, "background", background, per_item=False)
+    return start, others, check_weight(others, weight)
+
+
 def check_reference(model: Model, inputs: Arrays, role: str, value: Any, *, per_item: bool) -> Arrays | None:
     """A baseline ([1 or N, item...]) or background ([B, item...]) for every input: from a dict, an array or a number.
 

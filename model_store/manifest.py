@@ -134,13 +134,18 @@ class Baseline(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 
 
 class ExplanationDefaults(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
-    """What an explanation uses when the client does not say, the methods on offer, and why the others are not."""
+    """What an explanation uses when the client does not say, the methods on offer, and why the others are not.
+
+    `groups`: true, features of one group are removed together; a spec ("positions", {"patches": {"size": 4}}) makes
+    them of the input. `removal`: the spec of what takes the place of what is removed; null, the background or baseline.
+    """
 
     method: str | None = None
     output: str | None = None
     baseline: Baseline | None = None
     layer: str | None = None
-    groups: bool = False
+    groups: bool | str | dict[str, Any] = False
+    removal: str | dict[str, Any] | None = None
     methods: list[str] = []
     refused: dict[str, str] = {}
 

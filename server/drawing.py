@@ -8,6 +8,7 @@ import pictures
 from model_store import ImageSpec
 
 from .errors import NotAcceptable
+from .features import GROUPS
 from .messages import Array, ExplainAnswer, Payload, Rows
 from .wire import negotiation
 
@@ -49,14 +50,29 @@ def picture(answer: ExplainAnswer) -> pictures.Picture:
     """
     if answer.rows != 1:
         raise NotAcceptable(_one_row(answer.rows))
+    specs = {spec.name: spec.image for spec in answer.manifest.inputs if spec.image is not None}
+    for name, image in specs.items():
+        if name in answer.group_index:
+            return _of_image(answer, _painted(answer, name), image, name)
     if answer.features is not None:
         return _of_features(answer)
-    specs = {spec.name: spec for spec in answer.manifest.inputs}
-    for name, values in answer.values.items():
-        spec = specs.get(name)
-        if spec is not None and spec.image is not None:
-            return _of_image(answer, values[0], spec.image, name)
+    for name, image in specs.items():
+        if name in answer.values:
+            return _of_image(answer, answer.values[name][0], image, name)
     raise NotAcceptable(f"picture: this explanation is neither of an image nor of named features; {TEXT_INSTEAD}")
+
+
+def _painted(answer: ExplainAnswer, name: str) -> Array:
+    """The value of its group at each element of one item; 0 where it has none.
+
+    Where a pixel's channels are one group, they share its value, so that their sum over the pixel is the group's.
+    """
+    index, values = answer.group_index[name][0], answer.values[GROUPS][0]
+    painted = np.where(index >= 0, values[index], 0.0)
+    spec = next(spec.image for spec in answer.manifest.inputs if spec.name == name)
+    axis = -1 if spec is not None and spec.layout == "NHWC" else 0
+    whole = index.ndim == 3 and bool((index == index.take([0], axis)).all())
+    return painted / index.shape[axis] if whole else painted
 
 
 def _title(answer: ExplainAnswer) -> str:
@@ -140,7 +156,7 @@ def _of_image(answer: ExplainAnswer, values: Array, spec: ImageSpec, name: str) 
         original,
         title=_title(answer),
         caption=_caption(answer),
-        legend=f"attribution to the {_explained(answer)}",
+        legend=f"attribution {'of each group ' if name in answer.group_index else ''}to the {_explained(answer)}",
         signed=signed,
         subtitle=answer.method.replace("_", " "),
     )

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -11,16 +11,23 @@ import numpy as np
 import explain
 from model_store import Decoded, OutputSpec
 
-from . import features, targets
-from .messages import Answer, Arrays, ExplainAnswer
+from . import features, grouping, references, targets
+from .messages import Answer, ExplainAnswer, ExplainRequest
 
 
 def explained_answer(
-    predicted: Answer, attribution: explain.Attribution, spec: OutputSpec, decoded: Decoded, compared: Arrays
+    predicted: Answer,
+    run: explain.Run,
+    spec: OutputSpec,
+    decoded: Decoded,
+    request: ExplainRequest,
+    compared: Mapping[str, Any],
 ) -> ExplainAnswer:
-    """The prediction together with its explanation."""
-    rows = decoded.rows
-    values = {name: np.asarray(array) for name, array in attribution.values.items()}
+    """The prediction together with its explanation so far; `compared` is what explain/ was given to compare with."""
+    rows, attribution = decoded.rows, run.result()
+    removed = grouping.removed(run, predicted.manifest, request, compared)
+    names = None if removed.groups is None else [entry["names"] for entry in removed.groups]
+    figures = (attribution.values, attribution.errors, attribution.half_widths)
     common = {entry.name: getattr(predicted, entry.name) for entry in dataclasses.fields(Answer)}
     return ExplainAnswer(
         **common,
@@ -34,13 +41,15 @@ def explained_answer(
             targets.describe_target(attribution.target.index[row], attribution.target.weight[row], spec)
             for row in range(rows)
         ],
-        values=values,
+        values=attribution.values,
         errors=attribution.errors,
         error_kind=attribution.error_kind,
-        features=features.by_feature(
-            predicted.manifest, decoded.inputs, values, attribution.errors, attribution.group_names, rows
-        ),
-        compared=compared,
+        half_widths=attribution.half_widths,
+        groups=removed.groups,
+        removal=removed.removal,
+        group_index=removed.index,
+        features=features.by_feature(predicted.manifest, decoded.inputs, figures, names, rows),
+        compared=references.sent(request, compared),
         base_values=_numbers(attribution.base_values),
         explained_values=_numbers(attribution.explained_value) or (),
         quality=[dict(entry) for entry in attribution.quality],

@@ -12,14 +12,14 @@ from model_store import Feature, Manifest
 from .messages import Arrays, FeatureAttribution
 
 GROUPS = "groups"
+Figures = tuple[Arrays, Arrays | None, Arrays | None]
 
 
 def by_feature(
     manifest: Manifest,
     inputs: Arrays,
-    values: Arrays,
-    errors: Arrays | None,
-    group_names: Sequence[str] | None,
+    figures: Figures,
+    group_names: Sequence[Sequence[str]] | None,
     rows: int,
 ) -> list[list[FeatureAttribution]] | None:
     """Per row one entry for each feature (or declared group), in the manifest's order; None without features.
@@ -27,27 +27,26 @@ def by_feature(
     Args:
         manifest: the model's manifest.
         inputs: the decoded inputs, axis 0 = rows.
-        values: attributions by input name, or the single key ``groups``; axis 0 = rows.
-        errors: errors of the attributions, shaped like ``values``, or None.
-        group_names: names of the groups along axis 1 of ``groups``.
+        figures: attributions by input name, or the single key ``groups``, axis 0 = rows; their errors, and the half
+            widths of their intervals, or None.
+        group_names: of each row, the names of its groups along axis 1 of ``groups``.
         rows: the number of rows.
     """
+    values = figures[0]
     if GROUPS in values and group_names is not None:
         return [
             [
-                FeatureAttribution(
-                    name, name, None, "", None, _at(values, GROUPS, row, at), _error(errors, GROUPS, row, at)
-                )
-                for at, name in enumerate(group_names)
+                FeatureAttribution(name, name, None, "", None, *_figures(figures, GROUPS, row, at))
+                for at, name in enumerate(group_names[row])
             ]
             for row in range(rows)
         ]
     if not manifest.features or any(feature.input not in values for feature in manifest.features):
         return None
-    return [[_feature(feature, inputs, values, errors, row) for feature in manifest.features] for row in range(rows)]
+    return [[_feature(feature, inputs, figures, row) for feature in manifest.features] for row in range(rows)]
 
 
-def _feature(feature: Feature, inputs: Arrays, values: Arrays, errors: Arrays | None, row: int) -> FeatureAttribution:
+def _feature(feature: Feature, inputs: Arrays, figures: Figures, row: int) -> FeatureAttribution:
     raw = inputs[feature.input][row].reshape(-1)[feature.index].item()
     value, shown = client_value(feature, raw)
     return FeatureAttribution(
@@ -56,9 +55,15 @@ def _feature(feature: Feature, inputs: Arrays, values: Arrays, errors: Arrays | 
         value,
         shown,
         feature.unit,
-        _at(values, feature.input, row, feature.index),
-        _error(errors, feature.input, row, feature.index),
+        *_figures(figures, feature.input, row, feature.index),
     )
+
+
+def _figures(figures: Figures, name: str, row: int, position: int) -> tuple[float, float | None, float | None]:
+    """What one element contributed, its error, and half the width of its interval, where they are known."""
+    values, *known = figures
+    error, half_width = (_error(arrays, name, row, position) for arrays in known)
+    return _at(values, name, row, position), error, half_width
 
 
 def _at(arrays: Arrays, name: str, row: int, position: int) -> float:
@@ -70,13 +75,18 @@ def _error(errors: Arrays | None, name: str, row: int, position: int) -> float |
 
 
 def declared_groups(manifest: Manifest) -> dict[str, Any]:
-    """The players of a coalition method, where the manifest wants groups explained: ``groups`` and ``group_names``.
+    """The players of a coalition method, where the manifest wants its features' groups explained."""
+    return grouped(manifest) if manifest.explanation.groups is True else {}
+
+
+def grouped(manifest: Manifest) -> dict[str, Any]:
+    """The groups of the manifest's features: ``groups`` and ``group_names``.
 
     Features of one group are one player; a feature without a group is a player of its own; elements that no feature
-    feeds are never masked. Empty where the manifest does not ask for groups or an input has a free size.
+    feeds are never masked. Empty where an input has a free size.
     """
     sizes = {spec.name: spec.item_shape for spec in manifest.inputs}
-    if not manifest.explanation.groups or any(not isinstance(size, int) for shape in sizes.values() for size in shape):
+    if any(not isinstance(size, int) for shape in sizes.values() for size in shape):
         return {}
     index = {name: np.full([int(str(size)) for size in shape], -1, dtype=np.int64) for name, shape in sizes.items()}
     names: dict[str, int] = {}

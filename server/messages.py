@@ -73,8 +73,9 @@ class ExplainRequest(PredictRequest):
     """An explanation asked for; None leaves the choice to the model's manifest.
 
     ``target`` is what the client wrote: a class index or name, ``{"class": a, "versus": b}``, or a list with one of
-    these per row. ``baseline`` and ``background`` are an instance and a list of instances of the model. ``checks`` is
-    a list of names of checks, or their parameters by name.
+    these per row. ``baseline`` and ``background`` are an instance and a list of instances of the model. ``groups`` says
+    what is removed together and ``removal`` what takes its place, as specs; groups may be whole numbers for each input,
+    called ``group_names``. ``checks`` is a list of names of checks, or their parameters by name.
     """
 
     method: str | None = None
@@ -83,6 +84,9 @@ class ExplainRequest(PredictRequest):
     space: str | None = None
     baseline: Any = None
     background: Any = None
+    groups: Any = None
+    group_names: Sequence[str] | None = None
+    removal: Any = None
     seed: int = 0
     parameters: Mapping[str, Any] = field(default_factory=dict)
     checks: Any = None
@@ -149,6 +153,7 @@ class FeatureAttribution:
     unit: str | None
     attribution: float
     error: float | None = None
+    half_width: float | None = None
 
 
 @dataclass(frozen=True)
@@ -156,7 +161,9 @@ class ExplainAnswer(Answer):
     """A prediction with its explanation.
 
     ``values`` are the attributions by input name, axis 0 = rows, ``errors`` their errors where the method has them,
-    of the kind ``error_kind`` ("standard_error" of a sample, "quadrature_error" of an adaptive rule);
+    of the kind ``error_kind`` ("standard_error" of a sample, "quadrature_error" of an adaptive rule), ``half_widths``
+    those of their 95 % intervals; ``groups``, ``removal`` and ``group_index`` tell what was removed and what took its
+    place (grouping.py);
     ``features`` the same per row and feature where the manifest names features, else None. ``compared`` holds the
     baseline and background the client sent itself. The other sequences have one entry per row. A ``provisional``
     answer is what was known when it was sent, and no decision.
@@ -172,6 +179,10 @@ class ExplainAnswer(Answer):
     values: Arrays = field(default_factory=dict)
     errors: Arrays | None = None
     error_kind: str | None = None
+    half_widths: Arrays | None = None
+    groups: Sequence[Mapping[str, Any]] | None = None
+    removal: Sequence[Mapping[str, Any]] | None = None
+    group_index: Arrays = field(default_factory=dict)
     features: Sequence[Sequence[FeatureAttribution]] | None = None
     compared: Arrays = field(default_factory=dict)
     base_values: Sequence[float] | None = None

@@ -7,7 +7,7 @@ from typing import Any
 
 import explain
 
-from . import checks
+from . import checks, grouping
 from .errors import BadRequest, MethodNotOffered
 from .loaded import LoadedModel
 from .messages import ExplainRequest
@@ -41,29 +41,47 @@ def choose(loaded: LoadedModel, request: ExplainRequest) -> str:
 
 
 def takes(method: str, reference: str) -> bool:
-    """Whether a method compares with a "baseline" or "background", because it must or because it can."""
+    """Whether a method compares with a "baseline" or "background", because it must or because it can, removes "groups",
+    or takes a "removal"."""
     needs = explain.METHODS[method].needs
+    if reference == "groups":
+        return "masks" in needs
+    if reference == "removal":
+        return explain.METHODS[method].removes
     return reference in needs or "reference" in needs or reference in OPTIONAL.get(method, ())
 
 
 def _refuse_unused(method: str, request: ExplainRequest) -> None:
-    for reference, sent in (("baseline", request.baseline), ("background", request.background)):
-        beside = reference == "baseline" and checks.remove(request)
-        if sent is not None and not takes(method, reference) and not beside:
+    named = "groups" if request.group_names is None else "group_names"
+    members = (
+        ("baseline", "baseline", "one", None if checks.remove(request) else request.baseline),
+        ("background", "background", "one", request.background),
+        ("removal", "removal", "one", request.removal),
+        (named, "groups", "some", request.group_names if request.groups is None else request.groups),
+    )
+    for member, reference, some, sent in members:
+        if sent is not None and not takes(method, reference):
             able = ", ".join(name for name in explain.METHODS if takes(name, reference))
-            raise BadRequest(reference, f"one, and method {method} uses none", f"none, or a method with one: {able}")
+            raise BadRequest(member, f"{some}, and method {method} uses none", f"none, or a method with {some}: {able}")
 
 
 def _brought(loaded: LoadedModel, method: str, request: ExplainRequest) -> bool:
-    """Whether the request itself brings the background or baseline whose absence is why the method is not offered."""
+    """Whether the request itself brings the background, baseline, removal or few groups whose absence is why the
+    method is not offered."""
     lacks = _lacks(loaded, method)
-    return (bool(lacks) and request.background is not None) or (lacks == "reference" and request.baseline is not None)
+    instead = explain.METHODS[method].removes and request.removal is not None
+    if lacks and request.background is None and not instead:
+        return lacks == "reference" and request.baseline is not None
+    few = request.groups not in (None, grouping.ELEMENTS)
+    return lacks is not None or (method == "exact_shap" and few)
 
 
 def _lacks(loaded: LoadedModel, method: str) -> str | None:
     """What a method needs and the model does not have: "background", "reference", or None."""
     needs, default = explain.METHODS[method].needs, loaded.manifest.explanation.baseline
     if "background" in loaded.manifest.files:
+        return None
+    if explain.METHODS[method].removes and loaded.manifest.explanation.removal is not None:
         return None
     if "background" in needs:
         return "background"
@@ -77,7 +95,7 @@ def reason(loaded: LoadedModel, method: str) -> str:
         return given
     return {
         "background": "it needs a background set and the model has none (send one as background)",
-        "reference": "it needs a background set or a baseline and the model has neither (send one of them)",
+        "reference": "it needs a background set or a baseline and the model has neither (send one or a removal)",
     }.get(_lacks(loaded, method) or "", "the model's manifest does not list it")
 
 
@@ -97,9 +115,10 @@ def parameters(loaded: LoadedModel, method: str, given: Mapping[str, Any], limit
             raise BadRequest(f"parameters.{name[:60]}", f"{value:g}"[:40], f"at most {limit}")
         if name in RESERVED:
             raise BadRequest(f"parameters.{name}", "it", "this member beside parameters, not inside")
-    layer = loaded.manifest.explanation.layer
-    takes_layer = "layer" in explain.METHODS[method].parameters["properties"]
-    return {"layer": layer, **given} if layer is not None and takes_layer else dict(given)
+    known = explain.METHODS[method].parameters["properties"]
+    axes = grouping.layouts(loaded.manifest)
+    told = {"layer": loaded.manifest.explanation.layer, "layout": next(iter(axes.values())) if len(axes) == 1 else None}
+    return {name: value for name, value in told.items() if value is not None and name in known} | dict(given)
 
 
 RESERVED = frozenset(
@@ -113,9 +132,12 @@ RESERVED = frozenset(
         "space",
         "baseline",
         "background",
+        "background_weight",
         "seed",
         "groups",
         "group_names",
+        "removal",
+        "layouts",
         "checks",
     }
 )

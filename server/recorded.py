@@ -44,10 +44,7 @@ def require_drawable(decision: Decision) -> Mapping[str, Any]:
 def answer_of(decision: Decision, version: ModelVersion, max_pixels: int) -> ExplainAnswer:
     """The answer with one row that this decision records.
 
-    Args:
-        decision: what was recorded.
-        version: the model that answered.
-        max_pixels: the largest picture that is opened.
+    `version` is the model that answered, `max_pixels` the size of the largest picture that is opened.
 
     Raises:
         NotAcceptable: there is nothing to draw, or the version is not the one that answered.
@@ -61,8 +58,9 @@ def answer_of(decision: Decision, version: ModelVersion, max_pixels: int) -> Exp
         )
     manifest, tensors = version.manifest, decision.explanation_tensors
     kind, errors = _errors(tensors)
-    groups = features.declared_groups(manifest).get("group_names")
-    named = features.by_feature(manifest, decision.inputs, decision.attributions, errors or None, groups, 1)
+    half_widths, index = (_of_kind(tensors, wanted) for wanted in ("half_width", "groups"))
+    figures, names = (decision.attributions, errors, half_widths), _group_names(explanation, manifest)
+    named = features.by_feature(manifest, decision.inputs, figures, names, 1)
     return ExplainAnswer(
         version=version,
         inputs=decision.inputs,
@@ -79,8 +77,10 @@ def answer_of(decision: Decision, version: ModelVersion, max_pixels: int) -> Exp
         units=explanation["units"],
         targets=[explanation["target"]],
         values=decision.attributions,
-        errors=errors or None,
+        errors=errors,
         error_kind=kind,
+        half_widths=half_widths,
+        group_index=index or {},
         features=named,
         base_values=None if explanation.get("base_value") is None else [explanation["base_value"]],
         explained_values=[explanation["explained_value"]],
@@ -89,16 +89,26 @@ def answer_of(decision: Decision, version: ModelVersion, max_pixels: int) -> Exp
         baseline_digest=explanation.get("baseline_digest"),
         background_digest=explanation.get("background_digest"),
         # Opened only where it will be drawn over.
-        images=_images(decision, manifest, max_pixels) if named is None else (),
+        images=_images(decision, manifest, max_pixels) if named is None or index else (),
     )
 
 
-def _errors(tensors: Mapping[str, Any]) -> tuple[str | None, dict[str, Any]]:
-    """The errors of the attributions by input name, and what kind they are; None and nothing where there are none."""
+def _errors(tensors: Mapping[str, Any]) -> tuple[str | None, dict[str, Any] | None]:
+    """The errors of the attributions by input name, and what kind they are; None where there are none."""
     kind = next((kind for kind in ERRORS if any(name.startswith(f"{kind}.") for name in tensors)), None)
-    return kind, {
-        name.removeprefix(f"{kind}."): array for name, array in tensors.items() if name.startswith(f"{kind}.")
-    }
+    return kind, _of_kind(tensors, str(kind))
+
+
+def _of_kind(tensors: Mapping[str, Any], kind: str) -> dict[str, Any] | None:
+    start = f"{kind}."
+    return {name.removeprefix(start): array for name, array in tensors.items() if name.startswith(start)} or None
+
+
+def _group_names(explanation: Mapping[str, Any], manifest: Manifest) -> list[list[str]] | None:
+    """The names of the groups; of a record that does not say them, those that the manifest declares."""
+    told = explanation.get("groups")
+    names = features.declared_groups(manifest).get("group_names") if told is None else told["names"]
+    return None if names is None else [names]
 
 
 def _images(decision: Decision, manifest: Manifest, max_pixels: int) -> list[Image | None]:

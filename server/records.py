@@ -87,9 +87,10 @@ def _row(answer: Answer, request: PredictRequest, row: int) -> RowDraft:
 
 
 def _explanation_tensors(answer: ExplainAnswer, row: int) -> dict[str, Array]:
-    """What the explanation rests on beside the model's own files: errors, and references the client sent."""
-    errors = {f"{answer.error_kind}.{name}": array[row : row + 1] for name, array in (answer.errors or {}).items()}
-    return {**errors, **answer.compared}
+    """What the explanation rests on beside the model's own files: errors, groups, and references the client sent."""
+    rows = {str(answer.error_kind): answer.errors, "half_width": answer.half_widths, "groups": answer.group_index}
+    own = {f"{kind}.{name}": array[row : row + 1] for kind, by in rows.items() for name, array in (by or {}).items()}
+    return {**own, **answer.compared}
 
 
 def not_finite(arrays: Arrays) -> list[str]:
@@ -125,6 +126,8 @@ def _explanation(answer: ExplainAnswer, row: int) -> Mapping[str, Any]:
             "program_digest": answer.program_digest,
             "baseline_digest": answer.baseline_digest,
             "background_digest": answer.background_digest,
+            "groups": None if answer.groups is None else answer.groups[row],
+            "removal": None if answer.removal is None else answer.removal[row],
         }
     )
     return summary

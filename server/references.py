@@ -10,7 +10,7 @@ import numpy as np
 import explain
 from model_store import Manifest, decode_rows
 
-from . import checks, features, methods
+from . import checks, features, grouping, methods
 from .errors import BadRequest
 from .loaded import LoadedModel
 from .messages import Array, ExplainRequest
@@ -33,28 +33,37 @@ def compared(loaded: LoadedModel, method: str, request: ExplainRequest, limit: i
     """
     found: dict[str, Any] = {}
     needs = explain.METHODS[method].needs
+    removes = explain.METHODS[method].removes
     able = "baseline" in methods.OPTIONAL.get(method, ())
     optional = able and (request.baseline is not None or _codes(loaded.manifest))
     if "baseline" in needs or optional:
         found["baseline"] = baseline(loaded, request.baseline)
-    if "background" in needs:
+    if "background" in needs and not removes:
         found["background"] = background(loaded, request.background, limit)
-    if "reference" in needs:
-        found |= _in_place_of(loaded, request, limit)
+    if removes:
+        found |= _in_place_of(loaded, "background" in needs, request, limit)
+        found["layouts"] = grouping.layouts(loaded.manifest)
     if "masks" in needs:
-        found |= features.declared_groups(loaded.manifest)
+        found |= grouping.groups_of(loaded.manifest, request)
     if not found and checks.remove(request):
         found |= _beside(loaded, method, request, limit)
     return found
 
 
-def _in_place_of(loaded: LoadedModel, request: ExplainRequest, limit: int) -> dict[str, Any]:
-    """What takes the place of what a method removes: what was sent, else the background of rows of features, else the
-    baseline, else the background of whatever else."""
-    if request.background is not None and request.baseline is not None:
+def _in_place_of(loaded: LoadedModel, always: bool, request: ExplainRequest, limit: int) -> dict[str, Any]:
+    """What takes the place of what a method removes: what was sent, else what the manifest says, else the background
+    of rows of features (or `always`), else the baseline, else the background of whatever else."""
+    sent = [role for role in ("baseline", "removal", "background") if getattr(request, role) is not None]
+    if len(sent) > 1 and not (sent == ["removal", "background"] and of_background(request.removal)):
         raise BadRequest(
-            "background", "one beside a baseline", "one of the two: either takes the place of what is removed"
+            sent[-1], f"one beside a {sent[0]}", "one of the two: either takes the place of what is removed"
         )
+    removal = request.removal if sent else loaded.manifest.explanation.removal
+    if removal is not None:
+        rows_of = background(loaded, request.background, limit) if of_background(removal) else None
+        return {"removal": removal, **({} if rows_of is None else {"background": rows_of})}
+    if always:
+        return {"background": background(loaded, request.background, limit)}
     rows = features.kind_of_model(loaded.manifest) == "tabular" and loaded.background is not None
     if request.background is not None or (request.baseline is None and rows):
         return {"background": background(loaded, request.background, limit)}
@@ -68,6 +77,13 @@ def _beside(loaded: LoadedModel, method: str, request: ExplainRequest, limit: in
     if methods.takes(method, "baseline"):
         return {"background": background(loaded, request.background, limit)}
     return {"baseline": baseline(loaded, request.baseline)}
+
+
+def of_background(removal: Any) -> bool:
+    """Whether a removal, of all inputs or of one, puts rows of the background in the place of what is removed."""
+    if isinstance(removal, Mapping):
+        return "background" in removal or any(of_background(one) for one in removal.values() if one != removal)
+    return bool(removal == "background")
 
 
 def _codes(manifest: Manifest) -> bool:

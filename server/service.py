@@ -264,15 +264,14 @@ class Service:
             **compared,
             **methods.asked(loaded, method, request, self.config.max_explain_evals),
         )
-        sent = references.sent(request, compared)
         while (chunk := run.chunk()) is not None:
             if provisional and run.ready:
-                yield replace(explained_answer(predicted, run.result(), spec, decoded, sent), provisional=True)
+                yield replace(explained_answer(predicted, run, spec, decoded, request, compared), provisional=True)
             program, feeds = chunk
             result = self.engine.run(program, feeds, lane="explain", deadline=clock.deadline)
             predicted.runs.add(result)
             run.update(result.outputs)
-        yield explained_answer(predicted, run.result(), spec, decoded, sent)
+        yield explained_answer(predicted, run, spec, decoded, request, compared)
 
     def _recorded(self, answer: AnswerT, request: PredictRequest, clock: Clock) -> AnswerT:
         if self.audit is None:

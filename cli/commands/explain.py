@@ -21,6 +21,8 @@ from .predict import show, shown
 @click.option("--target", help="What to explain: a class, by name or number, or JSON; what was predicted if not given.")
 @click.option("--output", help="Which output to explain, by name.")
 @click.option("--space", help="logit, probability or output.")
+@click.option("--groups", help="What is removed together: a kind of groups by name, or JSON; see docs/groups.md.")
+@click.option("--removal", help="What takes the place of what is removed: a kind by name, or JSON.")
 @click.option("--seed", type=int, help="Seed of methods that draw samples.")
 @click.option("--parameter", "parameters", multiple=True, metavar="NAME=VALUE", help="Of the method; repeatable.")
 @click.option("--check", "checks", multiple=True, metavar="NAME", help="A check of the answer; repeatable.")
@@ -45,8 +47,9 @@ def command(
     """Explain MODEL's answer to rows or an image, in this process or at a running server."""
     check_one_kind(rows, picture)
     accept = JSON if out is None else _picture_type(out)
-    if members["target"] is not None and picture is None:
-        members["target"] = value_of(members["target"])
+    for name in ("target", "groups", "removal"):
+        if members[name] is not None and picture is None:
+            members[name] = value_of(members[name])
     given = {name: value for name, value in members.items() if value is not None}
     if checks:
         given["checks"] = ",".join(checks) if picture is not None else list(checks)

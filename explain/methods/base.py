@@ -84,6 +84,11 @@ class Method:
     states: States = "contribution"
 
     @property
+    def removes(self) -> bool:
+        """Whether it puts something in the place of elements, so that a removal can say what."""
+        return bool(self.needs & {"masks", "reference"})
+
+    @property
     def parameters(self) -> dict[str, Any]:
         """JSON Schema of the parameters."""
         return schema_of(self.settings)

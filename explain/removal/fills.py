@@ -23,6 +23,7 @@ CONSTANT = {
 ID = "the id of the mask or pad token"
 TOKEN = {"type": "integer", "minimum": 0, "description": ID}
 TRUNCATE = 4.0  # deviations, after which a Gaussian is cut off
+WIDEST = 250_000.0  # deviation from which on all weights are taken for equal
 
 
 def places(label: str, array: np.ndarray, layout: str | None) -> Layout:
@@ -64,15 +65,15 @@ def blur(array: np.ndarray, layout: Layout, sigma: float) -> np.ndarray:
 
 def _gaussian(length: int, sigma: float) -> np.ndarray:
     """The matrix [L, L] that blurs along an axis; what lies beyond a border is its mirror image (d c b a | a b c d)."""
+    sigma = min(sigma, WIDEST)
     radius = int(TRUNCATE * sigma + 0.5)
     offsets = np.arange(-radius, radius + 1)
     weight = np.exp(-0.5 * (offsets / sigma) ** 2)
-    weight /= weight.sum()
-    source = (np.arange(length)[:, None] + offsets) % (2 * length)
-    source = np.minimum(source, 2 * length - 1 - source)
-    kernel = np.zeros((length, length))
-    np.add.at(kernel, (np.arange(length)[:, None], source), weight)
-    return kernel
+    period = np.bincount(offsets % (2 * length), weight / weight.sum(), minlength=2 * length)
+    source = np.arange(2 * length)
+    target = np.arange(length)[:, None]
+    whole = period[(source - target) % (2 * length)]
+    return np.asarray(whole[:, :length] + whole[:, : length - 1 : -1])
 
 
 def constant(label: str, array: np.ndarray, given: Any, layout: str | None) -> np.ndarray:

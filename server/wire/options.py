@@ -7,12 +7,14 @@ from collections.abc import Mapping
 from typing import Any
 
 from ..errors import BadRequest
+from ..grouping import EXPECTED
 from ..messages import ExplainRequest, PredictRequest
 from ..plain import LARGEST
 from . import strict_json
 from .strict_json import kind_of
 
-MEMBERS = ("method", "target", "output", "space", "baseline", "background", "seed", "parameters", "checks")
+REFERENCES = ("baseline", "background", "groups", "group_names", "removal")
+MEMBERS = ("method", "target", "output", "space", *REFERENCES, "seed", "parameters", "checks")
 SPACES = ("logit", "probability", "output")
 _MAX_SEED = 2**63 - 1
 
@@ -37,10 +39,22 @@ def explain_request(base: PredictRequest, options: Mapping[str, Any]) -> Explain
     parameters = options.get("parameters") or {}
     if not isinstance(parameters, dict):
         raise BadRequest("parameters", kind_of(parameters), "an object of the method's parameters")
+    _check_removed(options)
     common: dict[str, Any] = {entry.name: getattr(base, entry.name) for entry in dataclasses.fields(PredictRequest)}
-    names = ("method", "target", "output", "space", "baseline", "background", "checks")
+    names = ("method", "target", "output", "space", *REFERENCES, "checks")
     chosen = {name: options.get(name) for name in names}
     return ExplainRequest(**(common | chosen), seed=seed, parameters=parameters)
+
+
+def _check_removed(options: Mapping[str, Any]) -> None:
+    groups, names, removal = (options.get(name) for name in ("groups", "group_names", "removal"))
+    if not isinstance(groups, str | dict | list | None):
+        raise BadRequest("groups", kind_of(groups), EXPECTED)
+    if names is not None and not (isinstance(names, list) and all(isinstance(name, str) for name in names)):
+        raise BadRequest("group_names", kind_of(names), "a list of names, one for each group")
+    if not isinstance(removal, str | dict | None):
+        expected = "a kind of removal, alone or as the only member of an object, or one for each input"
+        raise BadRequest("removal", kind_of(removal), expected)
 
 
 def from_query(query: Mapping[str, str]) -> dict[str, Any]:

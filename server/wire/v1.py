@@ -118,9 +118,19 @@ def explanation(answer: ExplainAnswer, row: int) -> dict[str, Any]:
         "base_value": None if answer.base_values is None else plain(answer.base_values[row]),
         "explained_value": plain(answer.explained_values[row]),
         "attributions": _attributions(answer, row),
+        "groups": _groups(answer, row),
+        "removal": None if answer.removal is None else plain(answer.removal[row]),
         "quality": plain(answer.quality[row]),
         "runs": answer.runs.to_dict(),
     }
+
+
+def _groups(answer: ExplainAnswer, row: int) -> Any:
+    """What was removed together: spec, names, digest, and the group of each element where a client can paint it."""
+    if answer.groups is None:
+        return None
+    index = {name: array[row].tolist() for name, array in answer.group_index.items()}
+    return {**plain(answer.groups[row]), **({"index": index} if index else {})}
 
 
 def _attributions(answer: ExplainAnswer, row: int) -> Any:
@@ -137,6 +147,7 @@ def _attributions(answer: ExplainAnswer, row: int) -> Any:
             "unit": entry.unit,
             "attribution": entry.attribution,
             **({} if entry.error is None or answer.error_kind is None else {answer.error_kind: plain(entry.error)}),
+            **({} if entry.half_width is None else {"half_width": plain(entry.half_width)}),
         }
         for entry in answer.features[row]
     ]

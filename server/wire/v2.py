@@ -230,7 +230,10 @@ def explanation(answer: ExplainAnswer) -> dict[str, Any]:
         "base_value": None if answer.base_values is None else plain(list(answer.base_values)),
         "explained_value": plain(list(answer.explained_values)),
         "attributions": _attributions(answer),
+        **_further(answer),
         "features": _features(answer),
+        "groups": None if answer.groups is None else plain(list(answer.groups)),
+        "removal": None if answer.removal is None else plain(list(answer.removal)),
         "quality": plain(list(answer.quality)),
         "runs": answer.runs.to_dict(),
         "labels": None if answer.labels is None else list(answer.labels),
@@ -258,6 +261,25 @@ def _attributions(answer: ExplainAnswer) -> list[dict[str, Any]]:
         raise InvalidOutput(error.what, error.row, answer.decisions) from error
 
 
+def _further(answer: ExplainAnswer) -> dict[str, Any]:
+    """Further tensors by input, where there are any: errors, half widths of intervals, the group of each element.
+
+    An error that is not known is null.
+    """
+    kinds = {str(answer.error_kind): answer.errors, "half_width": answer.half_widths, "groups": answer.group_index}
+    tensors = [
+        {
+            "name": f"{name}.{kind}",
+            "datatype": datatype_of(array.dtype),
+            "shape": list(array.shape),
+            "data": plain(array.reshape(-1)),
+        }
+        for kind, arrays in kinds.items()
+        for name, array in (arrays or {}).items()
+    ]
+    return {"tensors": tensors} if tensors else {}
+
+
 def _features(answer: ExplainAnswer) -> Sequence[Mapping[str, Any]] | None:
     """Names for the attributions, in the order of the manifest; values belong to rows and are not repeated here.
 
@@ -274,5 +296,5 @@ def _features(answer: ExplainAnswer) -> Sequence[Mapping[str, Any]] | None:
             "input": fed[entry.feature].input if fed else None,
             "index": fed[entry.feature].index if fed else None,
         }
-        for entry in answer.features[0]
+        for entry in max(answer.features, key=len)
     ]

@@ -90,6 +90,25 @@ def test_method_target_and_parameters_are_passed_on(glasshouse, store, picture):
     assert json.loads(done.output)["explanations"][0]["target"]["name"] == "dark"
 
 
+def test_groups_and_removal_are_passed_on(glasshouse, store, picture):
+    asked = [
+        "--method",
+        "exact_shap",
+        "--groups",
+        '{"blocks": [[0, 1], [2]]}',
+        "--removal",
+        '{"constant": 1}',
+        "--json",
+    ]
+    done = glasshouse("explain", "linear", "--row", json.dumps(ROW), *asked)
+    assert done.exit_code == 0, done.output
+    values = [entry["attribution"] for entry in json.loads(done.output)["explanations"][0]["attributions"]]
+    each = [weight * (value - 1) for weight, value in zip(WEIGHT, ROW, strict=True)]
+    assert values == pytest.approx([each[0] + each[1], each[2]])
+    done = glasshouse("explain", "brightness", "--image", picture, "--method", "exact_shap", *asked[2:])
+    assert (done.exit_code, "groups: blocks" in done.output) == (2, True), done.output
+
+
 @pytest.mark.parametrize(("name", "start"), [("why.png", b"\x89PNG\r\n"), ("why.svg", b"<svg")])
 def test_pictures_are_written(glasshouse, store, picture, home, name, start):
     for model, asked in (("linear", ["--row", json.dumps(ROW)]), ("brightness", ["--image", str(picture)])):

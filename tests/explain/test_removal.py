@@ -46,6 +46,14 @@ def test_a_mean_is_that_of_each_channel_of_each_item() -> None:
     np.testing.assert_allclose(single[:, 0, 0], ROWS["x"].mean(axis=1), 1e-6)
 
 
+def test_a_blur_wider_than_anything_is_the_mean_of_mirrors() -> None:
+    inputs = {"x": numbers(1, 2, 5, 7).astype(np.float64)}
+    for sigma in (1e5, 1e9, 1e300):
+        rows = only(resolve({"blur": {"sigma": sigma}}, inputs))
+        expected = inputs["x"].mean(axis=(2, 3), keepdims=True)
+        np.testing.assert_allclose(rows[:, 0], np.broadcast_to(expected, (1, 2, 5, 7)), atol=1e-7)
+
+
 def test_whole_numbers_are_rounded_within_their_range() -> None:
     rows = only(resolve("mean", BYTES, layouts={"x": "HWC"}))
     assert rows.dtype == np.uint8
