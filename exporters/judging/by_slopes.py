@@ -70,7 +70,7 @@ def expected_gradients(slopes: Slopes, case: Case, plan: Any) -> dict[str, Array
 
     Source: Erion et al. (2021), arXiv 1906.10670; with noise as captum's GradientShap has it.
     """
-    x, scale = slopes.encoded(case.inputs), _deviations(case, "gradient_shap")
+    x, scale = slopes.encoded(case.inputs), _deviations(case, "gradient_shap", case.background)
     total: dict[str, Any] = dict.fromkeys(x, 0.0)
     for k in range(SAMPLES):
         draw = plan.draw(k)
@@ -88,7 +88,7 @@ def _smooth(reduce: Callable[[Array], Array]) -> Formula:
     """A statistic over draws of the gradient at x + noise: [draws, N, ...item] -> [N, ...item]."""
 
     def formula(slopes: Slopes, case: Case, plan: Any) -> dict[str, Array]:
-        scale, found = _deviations(case, "smooth_grad"), []
+        scale, found = _deviations(case, "smooth_grad", None), []
         for k in range(SAMPLES):
             noise = plan.draw(k).noise
             there = {
@@ -150,7 +150,7 @@ def _spread_out(rows: Points, case: Case) -> dict[str, Array]:
     return {name: np.broadcast_to(array, case.inputs[name].shape) for name, array in rows.items()}
 
 
-def _deviations(case: Case, method: str) -> dict[str, Array]:
+def _deviations(case: Case, method: str, background: Points | None) -> dict[str, Array]:
     """The deviation of a method's noise: its default share of the deviation over the background, or without one of
     the range of each item."""
     level, found = explain.METHODS[method].resolve({})["noise_level"], {}
@@ -158,8 +158,8 @@ def _deviations(case: Case, method: str) -> dict[str, Array]:
         if array.dtype.kind != "f":
             continue
         wide = array.astype(np.float64)
-        if case.background is not None:
-            found[name] = level * case.background[name].astype(np.float64).std(axis=0)
+        if background is not None:
+            found[name] = level * background[name].astype(np.float64).std(axis=0)
         else:
             axes = tuple(range(1, wide.ndim))
             found[name] = level * (wide.max(axis=axes, keepdims=True) - wide.min(axis=axes, keepdims=True))
