@@ -9,7 +9,7 @@ from __future__ import annotations
 import datetime
 import hashlib
 import time
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from importlib.metadata import PackageNotFoundError, version
 from typing import TYPE_CHECKING, Any, TypeGuard
 
@@ -64,14 +64,23 @@ def certify(
     return exported.but(certificate=certificate)
 
 
-def measured(case: Case, methods: Sequence[str], effort: Effort, network: nn.Module | None = None) -> Certificate:
-    """Coverage, gradients and the report of every method."""
+def measured(
+    case: Case,
+    methods: Sequence[str],
+    effort: Effort,
+    network: nn.Module | None = None,
+    tell: Callable[[str], None] = lambda _: None,
+) -> Certificate:
+    """Coverage, gradients and the report of every method; `tell` gets the name of each when its turn comes."""
     pace = Pace(case)
     coverage = explain.coverage(case.model, output=case.output).to_dict()
     slopes: Any = unjudged("the model has operators without a derivative")
     if coverage["differentiable"]:
         slopes = gradients(case, network)
-    reports = {name: examined(case, name, effort, pace, network) for name in methods}
+    reports = {}
+    for name in methods:
+        tell(name)
+        reports[name] = examined(case, name, effort, pace, network)
     return {"coverage": coverage, "gradients": slopes, "methods": reports}
 
 

@@ -16,7 +16,7 @@ class Effort:
     rows          completeness and gradients
     judged        judges
     random_rows   randomisation, with `draws` networks of random weights
-    seeded_rows   error bars and reasons, over `seeds` seeds; against `more` times as many samples
+    seeded_rows   error bars and reasons, over `seeds` seeds; against the mean over `more` others
     seconds       about what one check of one method may take; it then takes fewer rows. None: no limit, and for methods
                   that compare with a background few samples and rows, so that the same comes out each time
     """

@@ -53,7 +53,7 @@ def unit_factors(
 
 
 def _of_codes(method: Method, codes: np.ndarray, background: Any, baseline: Any, name: str) -> np.ndarray:
-    """1 / the share of the reference whose code differs from the item's [N, P], NaN where none does or it is unknown."""
+    """1 / the share of the reference with another code than the item's [N, P], NaN where nothing is known of it."""
     rows, start = _rows(background, name, codes), _rows(baseline, name, codes)
     if method.states != "contribution" or (rows is None and start is None):
         return np.full((len(codes), codes[0].size), np.nan)

@@ -99,22 +99,27 @@ def lime(bench: Bench) -> tuple[dict[str, Any], Array]:
 
 def permutation_shap(bench: Bench) -> tuple[dict[str, Any], Array]:
     """What each player adds when it joins, in each order drawn and in its reverse."""
-    asked = {"n_permutations": PERMUTATIONS}
-    drawn = [bench.plan(asked).draw(k).masks for k in range(PERMUTATIONS)]
-    (empty, full), half = bench.ends(), bench.count - 1
-    chains = [masks[part] for masks in drawn for part in (slice(0, half), slice(half, 2 * half))]
-    return asked, np.mean([_joining(chain, bench.game.worths(chain), empty, full) for chain in chains], axis=0)
+    return _in_orders(bench, 2)
 
 
 def sampling_shap(bench: Bench) -> tuple[dict[str, Any], Array]:
-    """The same in one order each, starting from one row of the background."""
+    """The same in each order drawn alone."""
+    return _in_orders(bench, 1)
+
+
+def _in_orders(bench: Bench, ways: int) -> tuple[dict[str, Any], Array]:
+    """The mean of what each player adds in the orders that the plan draws, each one or both ways; from one row of the
+    background, whose worth stands first, or from all of them."""
     asked = {"n_permutations": PERMUTATIONS}
-    _, full = bench.ends()
+    drawn, (empty, full), steps = bench.plan(asked).sampler.draw(0, PERMUTATIONS), bench.ends(), bench.count - 1
     found = []
-    for k in range(PERMUTATIONS):
-        draw = bench.plan(asked).draw(k)
-        v = bench.game.worths(draw.masks, draw.rows)
-        found.append(_joining(draw.masks[1:], v[:, 1:], v[:, :1], full))
+    for k, masks in enumerate(drawn.masks):
+        rows = None if drawn.rows is None else drawn.rows[k]
+        v, start = bench.game.worths(masks, rows), empty
+        if rows is not None:
+            masks, v, start = masks[1:], v[:, 1:], v[:, :1]
+        for way in (slice(first, first + steps) for first in range(0, ways * steps, steps)):
+            found.append(_joining(masks[way], v[:, way], start, full))
     return asked, np.mean(found, axis=0)
 
 
@@ -127,12 +132,14 @@ def feature_ablation(bench: Bench) -> tuple[dict[str, Any], Array]:
 def rise(bench: Bench) -> tuple[dict[str, Any], Array]:
     """The mean of f(mask) · mask, divided by how often a group is kept."""
     asked = {"n_masks": MASKS}
-    masks = np.concatenate([bench.plan(asked).draw(k).masks for k in range(MASKS)])
+    masks = bench.plan(asked).sampler.draw(0, MASKS).masks[:, 0]
     return asked, bench.game.worths(masks) @ masks / (MASKS * explain.METHODS["rise"].resolve({})["keep"])
 
 
 COALITION_METHODS: dict[str, Definition] = {
     "exact_shap": exact_shap,
+    "tree_shap": exact_shap,
+    "linear_shap": exact_shap,
     "kernel_shap": kernel_shap,
     "permutation_shap": permutation_shap,
     "sampling_shap": sampling_shap,
@@ -147,7 +154,7 @@ def judged_by_coalitions(case: Case, method: str) -> Judgement:
     """The method's errors on the case's rows, with a part of its background. Raises Unjudged."""
     case = case.first(len(case.rows), ROWS)
     served = Served.of(case)
-    players = Players.of(case, MOST_EXACT if method == "exact_shap" else PLAYERS)
+    players = Players.of(case, MOST_EXACT if COALITION_METHODS[method] is exact_shap else PLAYERS)
     if players.count < 2:
         raise Unjudged("a single player has nothing to share")
     rows = rows_of(case, method)

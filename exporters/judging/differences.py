@@ -60,7 +60,7 @@ class Differences:
         for number, step in enumerate(STEPS):
             moves = step * scale[:, np.newaxis] * np.eye(size)
             both = np.stack([array.reshape(-1, 1, size) + sign * moves for sign in (1.0, -1.0)])
-            points = both.astype(inputs[name].dtype)
+            points = both.astype(self.served.case.inputs[name].dtype)
             ends = [self._values(name, inputs, items, each) for each in points]
             width = (points[0].astype(np.float64) - points[1]) @ np.ones(size)
             slopes[number] = (ends[0] - ends[1]) / width
@@ -71,7 +71,8 @@ class Differences:
     def _values(self, name: str, inputs: Mapping[str, Array], items: Array, points: Array) -> Array:
         """f [M, E] where one element after another of the input was moved: points [M, E, E]."""
         count = points.shape[1]
-        feeds = {other: np.repeat(array, count, axis=0) for other, array in inputs.items()}
+        kinds = {other: array.dtype for other, array in self.served.case.inputs.items()}
+        feeds = {other: np.repeat(array, count, axis=0).astype(kinds[other]) for other, array in inputs.items()}
         feeds[name] = points.reshape(-1, *inputs[name].shape[1:])
         return self.served.value(feeds, np.repeat(items, count)).reshape(-1, count)
 
