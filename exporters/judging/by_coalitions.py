@@ -153,7 +153,19 @@ COALITION_METHODS: dict[str, Definition] = {
 def judged_by_coalitions(case: Case, method: str) -> Judgement:
     """The method's errors on the case's rows, with a part of its background. Raises Unjudged."""
     case = case.first(len(case.rows), ROWS)
-    served = Served.of(case)
+    best, *others = Served.choices(case)
+    try:
+        return _judged(case, method, best)
+    except Unjudged:
+        if not others:
+            raise
+    try:
+        return _judged(case, method, others[0])
+    except explain.MethodUnavailable as error:
+        raise Unjudged(str(error)) from error
+
+
+def _judged(case: Case, method: str, served: Served) -> Judgement:
     players = Players.of(case, MOST_EXACT if COALITION_METHODS[method] is exact_shap else PLAYERS)
     if players.count < 2:
         raise Unjudged("a single player has nothing to share")
