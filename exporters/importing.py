@@ -35,7 +35,7 @@ if TYPE_CHECKING:
     from engine import Engine
     from model_store import ModelVersion
 
-_PREFERRED = ("grad_cam", "exact_shap", "kernel_shap", "integrated_gradients")
+_PREFERRED = ("grad_cam", "tree_shap", "linear_shap", "exact_shap", "kernel_shap", "integrated_gradients")
 
 
 def import_onnx(

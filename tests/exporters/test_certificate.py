@@ -68,7 +68,7 @@ def test_a_method_that_its_judge_contradicts_is_not_offered(exported, evidence, 
     told = certified.manifest.explanation
     assert not certified.certificate["gradients"]["autograd"]["passed"]
     assert told.methods == [
-        name for name, method in explain.METHODS.items() if not {"gradient", "trees"} & method.needs
+        name for name, method in explain.METHODS.items() if not {"gradient", "trees", "affine"} & method.needs
     ]
     assert "failed its check" in told.refused["saliency"]
     assert "the gradient failed its check" in told.refused["smooth_grad"]
