@@ -71,10 +71,14 @@ def describe(
         metrics=dict(metrics or {}),
         lineage=dict(lineage or {}),
     )
+    return Exported(model, _valid(manifest), background, tuple(examples))
+
+
+def _valid(manifest: Manifest) -> Manifest:
     try:
-        return Exported(model, manifest.validated(), background, tuple(examples))
+        return manifest.validated()
     except InvalidManifest as error:
-        raise InvalidExport(f"the export of {name!r} cannot be described: {error}") from error
+        raise InvalidExport(f"the export of {manifest.name!r} cannot be described: {error}") from error
 
 
 def _without_background(baseline: Baseline) -> Baseline | None:
