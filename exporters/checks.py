@@ -109,7 +109,7 @@ def _by_torch(case: Case, method: str, judge: TorchJudge) -> dict[str, Array] | 
 def _completeness(case: Case, method: str) -> dict[str, Any]:
     """|Σφ − (f(x) − f(reference))| relative to the larger of |f(x) − f(reference)| and Σ|φ|, worst row."""
     parameters = dict(FEW.get(method, {}))
-    if method == "kernel_shap":
+    if method == "kernel_shap" and isinstance(case.manifest.explanation.groups, bool):
         parameters["n_samples"] = 2 * _players(case) + 64
     if "background" in explain.METHODS[method].needs:
         case = case.first(SAMPLED_ROWS)
@@ -119,7 +119,7 @@ def _completeness(case: Case, method: str) -> dict[str, Any]:
 
 
 def _players(case: Case) -> int:
-    if case.manifest.explanation.groups:
+    if case.manifest.explanation.groups is True:
         return players(case.manifest.inputs, case.manifest.features) or 1
     return sum(array[0].size for array in case.inputs.values())
 
