@@ -23,6 +23,7 @@ COMMANDS: Mapping[str, tuple[str, str]] = {
     "train": ("train", "Train a recipe, export it, certify it and put it into the store."),
     "import": ("import_onnx", "Put any ONNX model into the store."),
     "models": ("models", "List, show, alias, archive, collect and verify the models of the store."),
+    "verify": ("verify", "Measure a model and its explanations against independent judges: the certificate."),
     "serve": ("serve", "Serve the models of the store over HTTP."),
     "predict": ("predict", "Predict a row or an image."),
     "explain": ("explain", "Explain a prediction, as figures or as a picture."),

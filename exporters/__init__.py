@@ -14,12 +14,14 @@ from .describing import describe, output_spec
 from .errors import ExportError, InvalidBridge, InvalidExport, InvalidImport, ParityFailed, UnsupportedModel
 from .evaluating import evaluate
 from .exported import Evidence, Exported, write
+from .exported import as_json as certificate_bytes
 from .from_sklearn import Column, Converted, export_sklearn
 from .from_torch import export_torch
 from .importing import import_onnx
 from .parity import Figure, parity
 from .registering import register
 from .running import open_engine
+from .verifying import exported_of, file_with_rows, rows_of, verify
 
 __all__ = [
     "Column",
@@ -35,17 +37,22 @@ __all__ = [
     "ParityFailed",
     "UnsupportedModel",
     "as_torch",
+    "certificate_bytes",
     "certify",
     "describe",
     "evaluate",
     "export_sklearn",
     "export_torch",
+    "exported_of",
+    "file_with_rows",
     "import_onnx",
     "open_engine",
     "output_spec",
     "parity",
     "predict_function",
     "register",
+    "rows_of",
     "shap_explanation",
+    "verify",
     "write",
 ]

@@ -37,18 +37,44 @@ class Case:
     baseline: dict[str, Array] | None
 
     @property
-    def target(self) -> Array:
-        """The predicted class of each row, or the only value there is: int64 [N]."""
-        answer = self.outputs[self.manifest.outputs[0].name]
-        return np.asarray(answer.reshape(len(answer), -1).argmax(axis=1), dtype=np.int64)
+    def output(self) -> str:
+        """The name of the output that is explained."""
+        return self.manifest.explanation.output or self.manifest.outputs[0].name
 
-    def first(self, n: int) -> Case:
-        """The same with n rows."""
+    @property
+    def answer(self) -> Array:
+        """The explained output of each row, flat: [N, elements]."""
+        answer = self.outputs[self.output]
+        return np.asarray(answer.reshape(len(answer), -1))
+
+    @property
+    def target(self) -> Array:
+        """The largest element of each row's answer, the predicted class or the only value there is: int64 [N]."""
+        return np.asarray(self.answer.argmax(axis=1), dtype=np.int64)
+
+    @property
+    def aim(self) -> explain.Target:
+        """The same as a target of explain/."""
+        return self.target_at(self.target[:, np.newaxis])
+
+    def target_at(self, flat: Array) -> explain.Target:
+        """Flat places [N, S] of the answer as a target: the first element, less the second where there are two."""
+        shape = self.outputs[self.output].shape[1:]
+        index = np.stack(np.unravel_index(flat, shape), axis=2) if shape else np.zeros((*flat.shape, 0))
+        weight = np.tile(np.array([1.0, -1.0], dtype=np.float32)[: flat.shape[1]], (len(flat), 1))
+        return explain.Target(index.astype(np.int64), weight)
+
+    def first(self, n: int, background: int | None = None) -> Case:
+        """The same with n rows, and with so many of the background."""
+        return dataclasses.replace(self.part(slice(0, n)), background=_first(self.background, background))
+
+    def part(self, chosen: slice) -> Case:
+        """The same with some of the rows."""
         return dataclasses.replace(
             self,
-            rows=self.rows[:n],
-            inputs={name: array[:n] for name, array in self.inputs.items()},
-            outputs={name: array[:n] for name, array in self.outputs.items()},
+            rows=self.rows[chosen],
+            inputs={name: array[chosen] for name, array in self.inputs.items()},
+            outputs={name: array[chosen] for name, array in self.outputs.items()},
         )
 
     def moved(self, changed: Mapping[str, Array]) -> Case:
@@ -58,36 +84,60 @@ class Case:
             self, inputs=inputs, outputs=predict(self.served, self.manifest, inputs, self.engine)
         )
 
-    def explained(self, method: str, *, target: Any = None, **parameters: Any) -> explain.Attribution:
+    def references(self, method: str) -> dict[str, Any]:
+        """What a method compares with, and the groups it removes."""
+        return compared(explain.METHODS[method].needs, self.manifest, self.background, self.baseline)
+
+    def begun(self, method: str, *, target: Any = None, **options: Any) -> explain.Run:
+        """An explanation of all rows that has begun; of the predicted class unless a target is given."""
+        return explain.begin(
+            self.model,
+            self.inputs,
+            method=method,
+            output=self.output,
+            outputs=self.outputs,
+            target=self.aim if target is None else target,
+            **{**self.references(method), **options},
+        )
+
+    def explained(self, method: str, *, target: Any = None, **options: Any) -> explain.Attribution:
         """One explanation of all rows through the engine; of the predicted class unless a target is given."""
-        references = compared(explain.METHODS[method].needs, self.manifest, self.background, self.baseline)
         return explain.attribute(
             self.model,
             self.inputs,
             method=method,
             run=partial(run, self.engine),
-            output=self.manifest.outputs[0].name,
+            output=self.output,
             outputs=self.outputs,
-            target=self.target.tolist() if target is None else target,
-            **references,
-            **parameters,
+            target=self.aim if target is None else target,
+            **{**self.references(method), **options},
         )
 
 
-def case_of(exported: Exported, evidence: Evidence, engine: Engine, rows: int) -> Case:
-    """The first ``rows`` of the evidence, decoded from client bytes and answered by the model."""
+def _first(rows: Mapping[str, Array] | None, count: int | None) -> Mapping[str, Array] | None:
+    return rows if rows is None or count is None else {name: array[:count] for name, array in rows.items()}
+
+
+def case_of_arrays(
+    exported: Exported, inputs: dict[str, Array], rows: list[int], engine: Engine, model: explain.Model | None = None
+) -> Case:
+    """Decoded rows [N, ...item] by input with their numbers, answered by the model."""
     manifest = exported.manifest
-    inputs = client_inputs(manifest, evidence.instances[:rows])
     axes = batch_axes(manifest.inputs, manifest.outputs)
-    model = explain.Model(exported.model, batch_axes=axes, row_by_row=manifest.batching.mode == "row")
     return Case(
-        model=model,
+        model=model or explain.Model(exported.model, batch_axes=axes, row_by_row=manifest.batching.mode == "row"),
         served=exported.model,
         manifest=manifest,
         engine=engine,
-        rows=list(evidence.rows[:rows]),
+        rows=rows,
         inputs=inputs,
         outputs=predict(exported.model, manifest, inputs, engine),
         background=exported.background,
         baseline=baseline_of(manifest, exported.background),
     )
+
+
+def case_of(exported: Exported, evidence: Evidence, engine: Engine, rows: int) -> Case:
+    """The first ``rows`` of the evidence, decoded from client bytes and answered by the model."""
+    inputs = client_inputs(exported.manifest, evidence.instances[:rows])
+    return case_of_arrays(exported, inputs, list(evidence.rows[:rows]), engine)

@@ -1,25 +1,29 @@
 """The certificate: what was measured of a model before it may be served, each figure with its worst row.
 
-Everything is measured on real test rows, decoded from client bytes, by programs the server itself would run in the
-engine it would use. A method that has no independent judge here says "not judged"; it is not thereby wrong, and its
-completeness is still reported where completeness means something.
+Everything is measured on real rows, by programs the server itself would run in the engine it would use. What has no
+independent judge here says "not judged" and why; it is not thereby wrong.
 """
 
 from __future__ import annotations
 
+import datetime
 import hashlib
-from collections.abc import Mapping
+import time
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from importlib.metadata import PackageNotFoundError, version
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeGuard
+
+import numpy as np
 
 import explain
 from model_store import Manifest
 
-from .case import case_of
-from .checks import NOT_JUDGED, examined, gradients
+from .case import Case, case_of
+from .checks import gradients, unjudged
 from .describing import rebuilt
+from .effort import QUICK, Effort, Pace
+from .examining import examined
 from .exported import Evidence, Exported
-from .judges import TorchJudge
 from .parity import TOLERANCE, parity
 
 if TYPE_CHECKING:
@@ -27,9 +31,10 @@ if TYPE_CHECKING:
 
     from engine import Engine
 
-SCHEMA_VERSION = 1
-ROWS = 8
+SCHEMA_VERSION = 2
+_PARTS = ("judge", "completeness", "randomisation", "error_bars")
 _LIBRARIES = ("numpy", "onnx", "onnxruntime", "onnxruntime-gpu", "torch", "scikit-learn", "skl2onnx")
+Certificate = dict[str, Any]
 
 
 def certify(
@@ -39,55 +44,82 @@ def certify(
     *,
     network: nn.Module | None = None,
     tolerance: float = TOLERANCE,
-    rows: int = ROWS,
+    effort: Effort = QUICK,
 ) -> Exported:
     """The export with its certificate, and without the methods that failed a check.
 
     network  the torch original in the explained space (logits or values), as the judge of gradients; None: no judge
-    rows     how many of the evidence's rows the explanations are checked on; parity takes all of them
+    effort   how many of the evidence's rows the explanations are checked on; parity takes all of them
 
     Raises ParityFailed when the model itself is not faithful to its source.
     """
+    start = time.monotonic()
     agreement = parity(exported, evidence, engine, tolerance=tolerance)
-    case = case_of(exported, evidence, engine, rows)
-    judge = TorchJudge(network, [spec.name for spec in exported.manifest.inputs]) if network is not None else None
-    methods = {name: examined(case, name, judge) for name in exported.manifest.explanation.methods}
-    coverage = explain.coverage(case.model).to_dict()
-    slopes = gradients(case, judge) if coverage["differentiable"] else NOT_JUDGED
-    certificate = {
+    case = case_of(exported, evidence, engine, effort.rows)
+    found = measured(case, exported.manifest.explanation.methods, effort, network)
+    withheld = failing(found)
+    if withheld:
+        exported = exported.but(manifest=refusing(exported.manifest, withheld))
+    certificate = sealed(case, found | {"parity": agreement.to_dict()}, withheld, start)
+    return exported.but(certificate=certificate)
+
+
+def measured(
+    case: Case,
+    methods: Sequence[str],
+    effort: Effort,
+    network: nn.Module | None = None,
+    tell: Callable[[str], None] = lambda _: None,
+) -> Certificate:
+    """Coverage, gradients and the report of every method; `tell` gets the name of each when its turn comes."""
+    pace = Pace(case)
+    coverage = explain.coverage(case.model, output=case.output).to_dict()
+    slopes: Any = unjudged("the model has operators without a derivative")
+    if coverage["differentiable"]:
+        slopes = gradients(case, network)
+    reports = {}
+    for name in methods:
+        tell(name)
+        reports[name] = examined(case, name, effort, pace, network)
+    return {"coverage": coverage, "gradients": slopes, "methods": reports}
+
+
+def sealed(case: Case, found: Certificate, withheld: Mapping[str, str], start: float) -> Certificate:
+    """What was found with its verdict, and what it was found on: rows, runtime, versions and time."""
+    reports = {name: report | {"passed": _passed(report)} for name, report in found["methods"].items()}
+    failures = list(_failures(found, withheld))
+    return {
         "schema_version": SCHEMA_VERSION,
-        "model": hashlib.sha256(exported.model).hexdigest(),
-        "parity": agreement.to_dict(),
-        "coverage": coverage,
-        "gradients": slopes,
-        "methods": methods,
-        "randomisation": NOT_JUDGED,
-        "runtime": {"name": engine.info().runtime, "version": engine.info().version},
+        "model": hashlib.sha256(case.served).hexdigest(),
+        "passed": not failures,
+        "failures": failures,
+        **found,
+        "methods": reports,
+        "withheld": dict(withheld),
+        "rows": {"n": len(case.rows), "digest": _digest(case)},
+        "runtime": {"name": case.engine.info().runtime, "version": case.engine.info().version},
         "versions": _versions(),
+        "created": datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds"),
+        "seconds": round(time.monotonic() - start, 1),
     }
-    return _without_failed(exported, methods, slopes).but(certificate=certificate)
 
 
-def _without_failed(exported: Exported, methods: Mapping[str, Mapping[str, Any]], slopes: Any) -> Exported:
-    """A method that an independent judge contradicts, or that refuses a real row, is not offered.
+def failing(found: Certificate) -> dict[str, str]:
+    """Methods that an independent judge contradicts, that are not complete, or that refuse a real row, each with the
+    reason.
 
-    Where the judge contradicts the gradient itself, no method that rests on gradients is offered, judged or not.
+    Where the judge contradicts the gradient itself, so are all methods that rest on gradients, judged or not.
     """
-    judged = {name: report["judge"] for name, report in methods.items() if isinstance(report["judge"], Mapping)}
-    failed = {
-        name: f"it failed its check: {found['what']} {found['worst']:.3g} on row {found['row']}"
-        for name, found in judged.items()
-        if not found["passed"]
-    }
-    autograd = slopes["autograd"] if isinstance(slopes, Mapping) else NOT_JUDGED
-    if isinstance(autograd, Mapping) and not autograd["passed"]:
-        sentence = f"the gradient failed its check: {autograd['what']} {autograd['worst']:.3g} on row {autograd['row']}"
-        resting = [name for name in methods if "gradient" in explain.METHODS[name].needs]
-        failed = dict.fromkeys(resting, sentence) | failed
-    failed |= {name: str(report["refused"]) for name, report in methods.items() if "refused" in report}
-    if not failed:
-        return exported
-    return exported.but(manifest=refusing(exported.manifest, failed))
+    failed: dict[str, str] = {}
+    for name, report in found["methods"].items():
+        wrong = [report[part] for part in ("judge",) if _is_figure(report[part]) and not report[part]["passed"]]
+        if wrong:
+            failed[name] = f"it failed its check: {_said(wrong[0])}"
+    autograd = found["gradients"]["autograd"] if isinstance(found["gradients"], Mapping) else None
+    if _is_figure(autograd) and not autograd["passed"]:
+        resting = [name for name in found["methods"] if "gradient" in explain.METHODS[name].needs]
+        failed = dict.fromkeys(resting, f"the gradient failed its check: {_said(autograd)}") | failed
+    return failed | {name: str(each["refused"]) for name, each in found["methods"].items() if "refused" in each}
 
 
 def refusing(manifest: Manifest, reasons: Mapping[str, str]) -> Manifest:
@@ -104,6 +136,63 @@ def refusing(manifest: Manifest, reasons: Mapping[str, str]) -> Manifest:
         refused={**before.refused, **reasons},
     )
     return rebuilt(manifest, explanation=after)
+
+
+def _failures(found: Certificate, withheld: Mapping[str, str]) -> Iterator[str]:
+    """What failed of the model and of the methods that are offered, a sentence each."""
+    offered = {name: report for name, report in found["methods"].items() if name not in withheld}
+    general = {"parity": found.get("parity")}
+    if isinstance(found["gradients"], Mapping) and any("gradient" in explain.METHODS[name].needs for name in offered):
+        general |= {"gradient": found["gradients"]["autograd"], "gradient ": found["gradients"]["finite_difference"]}
+    for name, figure in general.items():
+        if _is_figure(figure) and figure["passed"] is False:
+            yield f"{name.strip()}: {_said(figure)}"
+    for name, report in offered.items():
+        if "refused" in report:
+            yield f"{name}: {report['refused']}"
+        for figure in _figures(report):
+            if figure["passed"] is False:
+                yield f"{name}: {_said(figure)}"
+
+
+def _figures(report: Mapping[str, Any]) -> Iterator[Mapping[str, Any]]:
+    """The figures of a method that have a verdict."""
+    for part in _PARTS:
+        if _is_figure(report[part]):
+            yield report[part]
+            reasons = report[part].get("reasons")
+            if _is_figure(reasons):
+                yield reasons
+
+
+def _passed(report: Mapping[str, Any]) -> bool | None:
+    """False if anything of a method failed, None if nothing of it has a verdict."""
+    if "refused" in report:
+        return False
+    verdicts = [figure["passed"] for figure in _figures(report) if figure["passed"] is not None]
+    return all(verdicts) if verdicts else None
+
+
+def _said(figure: Mapping[str, Any]) -> str:
+    if "share" in figure:
+        return f"{figure['what']}: {figure['share']:.3f}, worst on row {figure['row']}"
+    if "median_spearman" in figure:
+        return f"{figure['what']}: {figure['median_spearman']:.3f}, worst {figure['worst']:.3f} on row {figure['row']}"
+    return f"{figure['what']} {figure['worst']:.3g} on row {figure['row']}, tolerance {figure['tolerance']:.3g}"
+
+
+def _is_figure(value: Any) -> TypeGuard[Mapping[str, Any]]:
+    return isinstance(value, Mapping) and "passed" in value
+
+
+def _digest(case: Case) -> str:
+    """SHA-256 of the rows as the model takes them: names, dtypes, shapes and numbers."""
+    whole = hashlib.sha256()
+    for name in sorted(case.inputs):
+        array = np.ascontiguousarray(case.inputs[name])
+        data = array.tobytes() if array.dtype.kind != "O" else repr(array.tolist()).encode()
+        whole.update(f"{name}:{array.dtype}:{array.shape};".encode() + data)
+    return whole.hexdigest()
 
 
 def _versions() -> dict[str, str]:

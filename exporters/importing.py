@@ -30,7 +30,7 @@ from .describing import check_background, check_graph, rebuilt, replaced
 from .errors import InvalidExport, InvalidImport
 from .exported import Array, Exported
 from .offers import NO_BACKGROUND, NO_REFERENCE
-from .rows import background_rows, named_by_header, read_table
+from .rows import MOST_ROWS, background_rows, named_by_header, read_table
 
 if TYPE_CHECKING:
     from engine import Engine
@@ -53,6 +53,19 @@ def import_onnx(
 
     Raises InvalidImport for files that cannot be used, and model_store's RefusedModel for a file the gate refuses.
     """
+    exported, sentences = read_onnx(path, name=name, engine=engine, manifest=manifest, background=background)
+    return store.publish(exported.manifest, exported.files()), sentences
+
+
+def read_onnx(
+    path: str | os.PathLike[str],
+    *,
+    name: str,
+    engine: Engine,
+    manifest: str | os.PathLike[str] | None = None,
+    background: str | os.PathLike[str] | None = None,
+) -> tuple[Exported, list[str]]:
+    """The same, described and in no store."""
     data = _read(Path(path), "model")
     check_model(data)
     table = read_table(Path(background)) if background is not None else None
@@ -66,8 +79,14 @@ def import_onnx(
     rows = background_rows(draft, Path(str(background)), *table) if table and background is not None else None
     described = _with_methods(draft, found.model, rows, keep=manifest is not None)
     described = rebuilt(described, lineage={**described.lineage, **_lineage(Path(path), data, found)})
-    version = store.publish(described, Exported(found.model, described, rows).files())
-    return version, [*_on_batching(found), *sentences, *_on_methods(described)]
+    return Exported(found.model, described, rows), [*_on_batching(found), *sentences, *_on_methods(described)]
+
+
+def with_background(exported: Exported, rows: Mapping[str, Array]) -> Exported:
+    """The model with the first of these rows [N, ...item] as its background, and the methods that this allows."""
+    background = {name: array[:MOST_ROWS] for name, array in rows.items()}
+    described = _with_methods(exported.manifest, exported.model, background, keep=False)
+    return exported.but(manifest=described, background=background)
 
 
 def _read(path: Path, what: str) -> bytes:

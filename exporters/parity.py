@@ -50,6 +50,14 @@ def figure(errors: Array, rows: Sequence[int], tolerance: float, what: str) -> F
     return Figure(len(safe), value, int(rows[worst]), tolerance, value <= tolerance, what)
 
 
+def spread_figure(errors: Array, rows: Sequence[int], tolerance: float, what: str) -> dict[str, Any]:
+    """The same with the middle and the quartiles of the errors, as JSON."""
+    safe = np.where(np.isfinite(errors), errors, np.finfo(np.float64).max)
+    lower, median, upper = (float(value) for value in np.percentile(safe, [25, 50, 75], method="nearest"))
+    quartiles = {"median": median, "lower_quartile": lower, "upper_quartile": upper}
+    return figure(errors, rows, tolerance, what).to_dict() | quartiles
+
+
 def parity(exported: Exported, evidence: Evidence, engine: Engine, *, tolerance: float = TOLERANCE) -> Figure:
     """The worst absolute difference of any output element, per row. Raises ParityFailed over tolerance.
 

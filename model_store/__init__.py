@@ -42,8 +42,9 @@ from .manifest import (
     OutputSpec,
     Role,
 )
+from .model_version import ModelVersion
 from .rows import decode_rows
-from .store import DEFAULT_ALIAS, GcReport, ModelVersion, Store
+from .store import DEFAULT_ALIAS, GcReport, Store
 from .tensors import decode_tensors
 from .verify import Problem
 

@@ -1,12 +1,13 @@
-"""The small files of one model that point: versions to manifests, aliases to versions.
+"""The small files of one model that point: versions to manifests and certificates, aliases to versions.
 
 ::
 
     models/<name>/versions/<int>    "<manifest digest>"
     models/<name>/aliases/<alias>   "<version> <check>"
     models/<name>/archived/<int>    empty; its presence is the fact
+    models/<name>/certificates/<int>  "<certificate digest>" of a certificate made after publishing
 
-A version's digest proves itself, since only the right manifest hashes to it. An alias is a bare number, in which a
+A digest proves itself, since only the right bytes hash to it. An alias is a bare number, in which a
 flipped bit gives another good number; so a check, the SHA-256 of `name/alias/version`, stands beside it.
 """
 
@@ -62,14 +63,20 @@ class Pointers:
 
     def manifest_digest(self, version: int) -> str | None:
         """The digest a version points to; None if there is no such version. Raises CorruptBlob."""
-        path = self._folder / "versions" / str(version)
-        text = self._text(path)
-        if text is None:
-            return None
-        digest = text.removesuffix("\n")
-        if not DIGEST.fullmatch(digest):
-            raise CorruptBlob("none", self._relative(path), "it holds no digest")
-        return digest
+        return self._digest(self._folder / "versions" / str(version))
+
+    def certificates(self) -> list[int]:
+        """The versions whose certificate was renewed, ascending."""
+        return self._numbers("certificates")
+
+    def certificate_digest(self, version: int) -> str | None:
+        """The digest of the certificate made after publishing; None if there is none. Raises CorruptBlob."""
+        return self._digest(self._folder / "certificates" / str(version))
+
+    def set_certificate(self, version: int, digest: str) -> None:
+        """Point a version at a certificate, in one step."""
+        with translated("keep a certificate"):
+            write_replacing(self._folder / "certificates" / str(version), f"{digest}\n".encode())
 
     def aliases(self) -> list[str]:
         """The names of the aliases, sorted."""
@@ -107,7 +114,7 @@ class Pointers:
 
     def leftovers(self) -> Iterator[Path]:
         """Temporary files that a dead writer left."""
-        for kind in ("versions", "aliases", "archived"):
+        for kind in ("versions", "aliases", "archived", "certificates"):
             for name in names_in(self._folder / kind):
                 if name.startswith(TEMPORARY):
                     yield self._folder / kind / name
@@ -115,6 +122,15 @@ class Pointers:
     def _alias_text(self, alias: str, version: int) -> str:
         check = hashlib.sha256(f"{self._name}/{alias}/{version}".encode()).hexdigest()
         return f"{version} {check}\n"
+
+    def _digest(self, path: Path) -> str | None:
+        text = self._text(path)
+        if text is None:
+            return None
+        digest = text.removesuffix("\n")
+        if not DIGEST.fullmatch(digest):
+            raise CorruptBlob("none", self._relative(path), "it holds no digest")
+        return digest
 
     def _text(self, path: Path) -> str | None:
         with translated("read a model"):

@@ -3,7 +3,7 @@
 Publishing puts the files, then the manifest that names them by digest, then takes a version number by linking a
 file that holds the manifest's digest; so whoever sees a version sees all of it. Reading needs no lock and no right
 to write. Writers share a lock that the collector takes alone, so nothing is collected between a blob and the
-version that names it.
+version that names it. A certificate may be renewed without a new version: a pointer per version names the latest.
 """
 
 from __future__ import annotations
@@ -11,7 +11,7 @@ from __future__ import annotations
 import contextlib
 import datetime
 from collections.abc import Iterable, Iterator, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 
 from .blobs import Blobs
@@ -20,44 +20,17 @@ from .errors import (
     InvalidManifest,
     StoreUnavailable,
     UnknownAlias,
-    UnknownBlob,
     UnknownModel,
     UnknownVersion,
 )
 from .files import flush_folder, locked, make_folder, names_in, translated
 from .manifest import ROLES, FileRef, Manifest, Role
+from .model_version import ModelVersion
 from .pointers import Pointers, check_alias, is_version
 from .validation import NAME
 from .verify import Problem, problems, read_manifest
 
 DEFAULT_ALIAS = "default"
-
-
-@dataclass(frozen=True)
-class ModelVersion:
-    """One published version. `digest` is the manifest's, and so covers every file the version has."""
-
-    name: str
-    version: int
-    digest: str
-    manifest: Manifest
-    archived: bool
-    _blobs: Blobs = field(repr=False, compare=False)
-
-    @property
-    def model_digest(self) -> str:
-        """The SHA-256 of the ONNX file."""
-        return self.manifest.files["model"].digest
-
-    def has(self, role: Role) -> bool:
-        """Whether the version carries a file of this role."""
-        return role in self.manifest.files
-
-    def file(self, role: Role) -> bytes:
-        """The verified bytes of a file. Raises UnknownBlob if the version has none of this role, CorruptBlob."""
-        if role not in self.manifest.files:
-            raise UnknownBlob(f"{self.name}/{self.version}:{role}")
-        return self._blobs.get(self.manifest.files[role].digest)
 
 
 @dataclass(frozen=True)
@@ -176,6 +149,20 @@ class Store:
                 )
             pointers.archive(number, archived)
 
+    # Certificates
+
+    def set_certificate(self, name: str, version: int | str, data: bytes) -> ModelVersion:
+        """Keep a certificate of a version, in the place of any that it had; the version and its digest stay the same.
+
+        Raises UnknownModel, UnknownVersion, UnknownAlias, CorruptBlob.
+        """
+        pointers = self._pointers(name)
+        known = self._known(pointers, name)
+        number = self._number(pointers, name, version, known)
+        with self._writing():
+            pointers.set_certificate(number, self._blobs.put(data))
+        return self._load(pointers, name, number, known)
+
     # Aliases
 
     def aliases(self, name: str) -> dict[str, int]:
@@ -219,6 +206,7 @@ class Store:
                 for version in self.versions(name):
                     needed.add(version.digest)
                     needed.update(file.digest for file in version.manifest.files.values())
+                    needed.update([version.renewed] if version.renewed else [])
             doomed = [(digest, path) for digest, path in self._blobs.all() if digest and digest not in needed]
             leftovers = list(self._leftovers())
             freed = 0
@@ -284,4 +272,5 @@ class Store:
         if digest is None:
             raise UnknownVersion(name, number, known)
         manifest = read_manifest(self._blobs, name, number, digest)
-        return ModelVersion(name, number, digest, manifest, number in pointers.archived(), self._blobs)
+        renewed = pointers.certificate_digest(number)
+        return ModelVersion(name, number, digest, manifest, number in pointers.archived(), self._blobs, renewed)

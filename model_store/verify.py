@@ -96,5 +96,22 @@ def _model_problems(root: Path, blobs: Blobs, name: str) -> Iterator[Problem]:
             continue
         if target is not None and target not in versions:
             yield Problem(path, f"stands for version {target}, which is not there")
+    yield from _certificate_problems(pointers, blobs, name)
     for number in pointers.archived() - set(versions):
         yield Problem(f"models/{name}/archived/{number}", "marks a version that is not there")
+
+
+def _certificate_problems(pointers: Pointers, blobs: Blobs, name: str) -> Iterator[Problem]:
+    """Of certificates made after publishing; those named by a manifest are its files."""
+    versions = pointers.versions()
+    for number in pointers.certificates():
+        path = f"models/{name}/certificates/{number}"
+        try:
+            digest = pointers.certificate_digest(number)
+        except StoreError as error:
+            yield _problem(path, error)
+            continue
+        if number not in versions:
+            yield Problem(path, "is the certificate of a version that is not there")
+        elif digest is not None and not blobs.has(digest):
+            yield Problem(path, f"its certificate (digest {digest}) is not in the store")

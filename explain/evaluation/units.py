@@ -24,16 +24,22 @@ def unit_factors(
 ) -> np.ndarray | None:
     """What each |attribution| [N, P] is multiplied by to be per unit, NaN where nothing can be said of an element.
 
-    None where that has no meaning: attributions of groups, codes and maps, and importances without units. The spread is
-    the standard deviation over the background, or over the items where there is none: of each element for items of rank
-    1 (features with units of their own), of the whole input for others (pixels, samples).
+    None where that has no meaning: attributions of groups and maps, and importances without units. The spread is the
+    standard deviation over the background, or over the items where there is none: of each element for items of rank 1
+    (features with units of their own), of the whole input for others (pixels, samples). Codes have no distances, but
+    differ or not: a contribution is divided by the share of the reference that has another code, and a slope, which is
+    one per unit of an encoding, says nothing beside those of numbers.
     """
     arrays = {name: np.asarray(inputs[name]) for name in found.values if name in inputs}
-    plain = all(a.dtype.kind == "f" and a.shape == found.values[name].shape for name, a in arrays.items())
+    plain = all(a.dtype.kind in "fiu" and a.shape == found.values[name].shape for name, a in arrays.items())
     if method.states not in POWERS or set(arrays) != set(found.values) or not plain:
         return None
     parts = []
     for name, array in arrays.items():
+        if array.dtype.kind != "f":
+            shares = _of_codes(method, array, background, baseline, name)
+            parts.append(np.where(np.isfinite(shares), shares, np.nan))
+            continue
         wide = array.astype(np.float64)
         rows, start = _rows(background, name, wide), _rows(baseline, name, wide)
         factor = _spread(wide if rows is None else rows) ** POWERS[method.states]
@@ -44,6 +50,16 @@ def unit_factors(
         spread = np.broadcast_to(factor, wide.shape).reshape(len(wide), -1)
         parts.append(np.where(np.isfinite(spread) & (spread > 0), spread, np.nan))
     return np.concatenate(parts, axis=1)
+
+
+def _of_codes(method: Method, codes: np.ndarray, background: Any, baseline: Any, name: str) -> np.ndarray:
+    """1 / the share of the reference with another code than the item's [N, P], NaN where nothing is known of it."""
+    rows, start = _rows(background, name, codes), _rows(baseline, name, codes)
+    if method.states != "contribution" or (rows is None and start is None):
+        return np.full((len(codes), codes[0].size), np.nan)
+    differ = codes != start if rows is None else (codes[:, None] != rows[None]).mean(axis=1)
+    with np.errstate(divide="ignore"):
+        return np.asarray(1.0 / differ.astype(np.float64)).reshape(len(codes), -1)
 
 
 def _rows(reference: Any, name: str, items: np.ndarray) -> np.ndarray | None:

@@ -4,7 +4,8 @@ import numpy as np
 import pytest
 import torch
 
-from exporters.judges import TorchJudge, attribution_errors, gradient_errors
+from exporters.judging import attribution_errors, gradient_errors
+from exporters.judging.torch_judge import TorchJudge
 
 X = np.random.default_rng(0).normal(size=(5, 3)).astype(np.float32)
 B = np.random.default_rng(1).normal(size=(1, 3)).astype(np.float32)

@@ -1,0 +1,53 @@
+"""One version of a model as the store hands it out."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+
+from .blobs import Blobs
+from .errors import UnknownBlob
+from .manifest import Manifest, Role
+
+
+@dataclass(frozen=True)
+class ModelVersion:
+    """One published version. `digest` is the manifest's, and so covers every file the version has.
+
+    `renewed` is the digest of a certificate that was made after publishing; None where there is none.
+    """
+
+    name: str
+    version: int
+    digest: str
+    manifest: Manifest
+    archived: bool
+    _blobs: Blobs = field(repr=False, compare=False)
+    renewed: str | None = None
+
+    @property
+    def model_digest(self) -> str:
+        """The SHA-256 of the ONNX file."""
+        return self.manifest.files["model"].digest
+
+    def has(self, role: Role) -> bool:
+        """Whether the version carries a file of this role."""
+        return role in self.manifest.files
+
+    def file(self, role: Role) -> bytes:
+        """The verified bytes of a file. Raises UnknownBlob if the version has none of this role, CorruptBlob."""
+        if role not in self.manifest.files:
+            raise UnknownBlob(f"{self.name}/{self.version}:{role}")
+        return self._blobs.get(self.manifest.files[role].digest)
+
+    @property
+    def certificate_digest(self) -> str | None:
+        """The SHA-256 of the latest certificate; None where the version has none."""
+        if self.renewed is not None:
+            return self.renewed
+        return self.manifest.files["certificate"].digest if self.has("certificate") else None
+
+    def certificate(self) -> bytes | None:
+        """The verified bytes of the latest certificate, JSON; None where there is none. Raises UnknownBlob (it is not
+        in the store), CorruptBlob."""
+        digest = self.certificate_digest
+        return None if digest is None else self._blobs.get(digest)
