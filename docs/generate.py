@@ -29,8 +29,21 @@ METHODS_PAGE = """# Explanation methods
 
 What `method` may be in an explain request. A model offers the methods whose needs it meets: a gradient through all of
 its operators, a baseline or a background set in its manifest (a reference is either), a spatial layer. Methods of masks
-remove features, or groups of them where the manifest declares groups. An answer names all parameters, defaulted ones
-included. Cost is in forward passes (F) of one item.
+remove features, or [groups](groups.md) of them; a removal, which says what takes their place, is as good as a
+background. An answer names all parameters, defaulted ones included. Cost is in forward passes (F) of one item.
+
+A model that is exported or imported without a word on it is explained by the first method of its kind that needs
+nothing more to be sent:
+
+| kind | default |
+| --- | --- |
+| columns | `tree_shap`, `linear_shap`, `deep_shap`, `integrated_gradients`, `permutation_shap` |
+| pictures | `grad_cam`, `integrated_gradients`, `partition_shap`, `permutation_shap` |
+| tokens | `integrated_gradients`, `partition_shap`, `permutation_shap` |
+| series | `integrated_gradients`, `permutation_shap` |
+
+Pictures of more than 144 pixels are removed in about 50 pieces, patches up to 64 x 64 and superpixels above. Those that
+come without a background set give way to their own mean, or from 64 pixels a side on to their blur.
 """
 CHECKS_PAGE = """# Checks
 

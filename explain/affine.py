@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterable
+from collections.abc import Collection
 
-from .graph import UNKNOWN, Graph, Node
+from .graph import UNKNOWN, Node
 
 MOVES = frozenset(
     {"Concat", "Expand", "Flatten", "Gather", "Identity", "Reshape", "Slice", "Split", "Squeeze", "Tile"}
@@ -30,17 +30,6 @@ def is_affine(node: Node, moving: Collection[str]) -> bool:
     if node.op in WINDOWS:
         return given == [0]
     return node.op in PRODUCTS and len([i for i in given if i < 2]) == 1 - (node.op == "Gemm" and given == [2])
-
-
-def first_bend(graph: Graph, starts: Iterable[str], end: str) -> Node | None:
-    """The first node between the values `starts` and `end` that is not affine in them, or None."""
-    moving, wanted = set(starts), graph.upstream([end])
-    for node in graph.nodes:
-        if any(name in moving for name in node.inputs) and any(name in wanted for name in node.outputs):
-            if not is_affine(node, moving):
-                return node
-            moving.update(node.outputs)
-    return None
 
 
 def changes_nothing(node: Node) -> bool:

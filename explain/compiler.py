@@ -14,6 +14,9 @@ from .errors import InvalidParameter
 from .model import Model, ModelLike
 from .programs import PROGRAMS, Program
 
+BOUND = "bound "
+MOST_BOUND = 4
+
 
 def compile(model: ModelLike, program: str, **options: Any) -> Program:  # noqa: A001 - the field's word for it
     """Compile a program of a model (once: a `Model` keeps what was compiled).
@@ -32,6 +35,10 @@ def compile(model: ModelLike, program: str, **options: Any) -> Program:  # noqa:
         raise InvalidParameter(f"option {unknown[0]!r} of program {program!r} is unknown; expected {expected}")
     handle = Model.of(model)
     key = f"{program} {[(name, _spelled(options[name])) for name in sorted(options)]!r}"
+    if isinstance(
+        options.get("background"), Mapping
+    ):  # the program holds what was made of the background, which may be large
+        return handle.remember(f"{BOUND}{key}", lambda: builder(handle, **options), BOUND, MOST_BOUND)
     return handle.remember(key, lambda: builder(handle, **options))
 
 

@@ -6,13 +6,13 @@ from collections import Counter
 from dataclasses import asdict, dataclass
 from typing import Any
 
-from .affine import first_bend
 from .backward import differentiable_path
 from .compiler import compile as compile_program
 from .errors import ExplainError, InvalidModel, MethodUnavailable, UnsupportedOperator
 from .methods import METHODS
 from .model import Explained, Model, ModelLike
 from .programs.layers import spatial_layer
+from .programs.linear_shap import encodings_of
 from .programs.tree_shap import trees_of
 from .registry import REGISTRY
 
@@ -107,20 +107,6 @@ def _refusals(model: Model, explained: Explained) -> tuple[Blocker, ...]:
     return ()
 
 
-def bending(model: Model, explained: Explained) -> str | None:
-    """What keeps the explained value from being affine in the inputs and encodings that gradients are taken at."""
-    graph, starts = model.graph, {leaf.value for leaf in model.leaves(explained)}
-    beside = [name for name in graph.inputs if name not in starts]
-    for name in beside:
-        cut = graph.downstream([name], through=lambda node: not starts.intersection(node.outputs))
-        if explained.value in cut:
-            return f"input {name!r} reaches the explained output beside its encoding, which is not affine"
-    node = first_bend(graph, starts, explained.value)
-    if node is None:
-        return None
-    return f"operator {node.op} (node {node.name or node.outputs[0]!r}) is not affine in the inputs"
-
-
 def _reason(model: Model, explained: Explained, needs: frozenset[str], blocking: tuple[Blocker, ...]) -> str | None:
     """Why a method with these needs is not offered, or None."""
     if "gradient" in needs and blocking:
@@ -137,11 +123,10 @@ def _reason(model: Model, explained: Explained, needs: frozenset[str], blocking:
             spatial_layer(model, explained)
         except ExplainError as error:
             return str(error)
-    if "affine" in needs and (bend := bending(model, explained)):
-        return bend
-    if "trees" in needs:
-        try:
-            trees_of(model, explained)
-        except ExplainError as error:
-            return str(error)
+    for need, found in (("affine", encodings_of), ("trees", trees_of)):
+        if need in needs:
+            try:
+                found(model, explained)
+            except ExplainError as error:
+                return str(error)
     return None

@@ -240,11 +240,15 @@ class Model:
         )
         return not (node.op == "Equal" and listed)
 
-    def remember(self, key: str, make: Callable[[], Made]) -> Made:
-        """A program, or what else is made once, from the bounded cache, or made now."""
+    def remember(self, key: str, make: Callable[[], Made], family: str = "", most: int = CACHE) -> Made:
+        """A program, or what else is made once, from the bounded cache, or made now; at most `most` keys that begin
+        with `family` are kept."""
         with self._lock:
             if key not in self._made:
                 self._made[key] = make()
+                alike = [other for other in self._made if other.startswith(family)]
+                for old in alike[: max(0, len(alike) - most)]:
+                    del self._made[old]
                 while len(self._made) > CACHE:
                     self._made.popitem(last=False)
             self._made.move_to_end(key)

@@ -56,14 +56,14 @@ def unjudged(reason: str) -> str:
 
 def few(case: Case, method: str) -> dict[str, Any]:
     """Parameters with which a method takes few evaluations."""
-    if method == "kernel_shap":
+    if method == "kernel_shap" and isinstance(case.manifest.explanation.groups, bool):
         return {"n_samples": 2 * _players(case) + 64}
     return dict(FEW.get(method, {}))
 
 
 def usual(case: Case, method: str, effort: Effort) -> dict[str, Any]:
     """The parameters a check runs a method with: its defaults, but few evaluations where there is no time for more."""
-    heavy = method in HEAVY and _players(case) > MANY
+    heavy = method in HEAVY and isinstance(case.manifest.explanation.groups, bool) and _players(case) > MANY
     return few(case, method) if effort.seconds is None or heavy else {}
 
 
@@ -112,7 +112,7 @@ def completeness(case: Case, method: str, effort: Effort, pace: Pace) -> Any:
 
 
 def _players(case: Case) -> int:
-    if case.manifest.explanation.groups:
+    if case.manifest.explanation.groups is True:
         return players(case.manifest.inputs, case.manifest.features) or 1
     return sum(array[0].size for array in case.inputs.values())
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import Any, Literal
+from typing import Any, Literal, TypeVar
 
 import numpy as np
 import onnx
@@ -18,9 +18,11 @@ from model_store import (
     OutputSpec,
 )
 
+from .defaults import Spec, explanation
 from .errors import InvalidExport
 from .exported import Array, Exported
-from .offers import offers
+
+StructT = TypeVar("StructT", Manifest, ExplanationDefaults)
 
 
 def describe(
@@ -36,56 +38,56 @@ def describe(
     examples: Sequence[Mapping[str, Any]] = (),
     method: str | None = None,
     baseline: Baseline | None = None,
-    groups: bool = False,
+    groups: bool | Spec | None = None,
+    removal: Spec | None = None,
     metrics: Mapping[str, float] | None = None,
     lineage: Mapping[str, Any] | None = None,
 ) -> Exported:
     """A draft manifest and its files; the methods on offer are those the graph and the files allow.
 
     training  the rows the model was trained on, by input name: they give each number its range seen in training
-    method    the preferred default; another offered one is taken where the graph does not allow it
+    method, groups, removal  how it is explained unless a request says more; by the kind of model where they are left
+              open, or where the graph does not allow the method (defaults.py)
 
     Raises InvalidExport where graph, manifest and files contradict each other.
     """
     check_graph(model, inputs, outputs)
     check_background(inputs, background)
     ranged = [_ranged(feature, training) for feature in features] if training else list(features)
-    offered, refused = offers(
-        model, inputs=inputs, outputs=outputs, features=ranged, background=background, baseline=baseline
+    told = explanation(
+        model,
+        inputs=inputs,
+        outputs=outputs,
+        features=ranged,
+        background=background,
+        method=method,
+        baseline=baseline if background is not None else _without_background(baseline),
+        groups=groups,
+        removal=removal,
     )
-    default = method if method in offered else next(iter(offered), None)
     manifest = Manifest(
         name=name,
         description=description,
         inputs=list(inputs),
         outputs=list(outputs),
         features=ranged,
-        explanation=ExplanationDefaults(
-            method=default,
-            output=explained_output(outputs),
-            baseline=baseline if background is not None or baseline is None else _without_background(baseline),
-            groups=groups,
-            methods=offered,
-            refused=refused,
-        ),
+        explanation=told,
         metrics=dict(metrics or {}),
         lineage=dict(lineage or {}),
     )
+    return Exported(model, _validated(manifest), background, tuple(examples))
+
+
+def _validated(manifest: Manifest) -> Manifest:
     try:
-        return Exported(model, manifest.validated(), background, tuple(examples))
+        return manifest.validated()
     except InvalidManifest as error:
-        raise InvalidExport(f"the export of {name!r} cannot be described: {error}") from error
+        raise InvalidExport(f"the export of {manifest.name!r} cannot be described: {error}") from error
 
 
-def _without_background(baseline: Baseline) -> Baseline | None:
+def _without_background(baseline: Baseline | None) -> Baseline | None:
     """A mean of rows that are not there is no baseline."""
-    return None if baseline.kind == "background_mean" else baseline
-
-
-def explained_output(outputs: Sequence[OutputSpec]) -> str:
-    """The output that is explained unless another is asked for: the first of numbers, since labels cannot be."""
-    numbers = [spec.name for spec in outputs if spec.dtype.startswith("float")]
-    return (numbers or [spec.name for spec in outputs])[0]
+    return None if baseline is None or baseline.kind == "background_mean" else baseline
 
 
 def output_spec(
@@ -172,5 +174,10 @@ def _ranged(feature: Feature, training: Mapping[str, Array]) -> Feature:
 
 def rebuilt(manifest: Manifest, **changes: Any) -> Manifest:
     """The manifest with some fields changed, validated."""
-    fields = {name: getattr(manifest, name) for name in type(manifest).__struct_fields__}
-    return Manifest(**{**fields, **changes}).validated()
+    return replaced(manifest, **changes).validated()
+
+
+def replaced(struct: StructT, **changes: Any) -> StructT:
+    """A part of a manifest, or a manifest, with some fields changed."""
+    fields = {name: getattr(struct, name) for name in type(struct).__struct_fields__}
+    return type(struct)(**{**fields, **changes})

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import dataclasses
 import hashlib
+import json
 import os
 from collections.abc import Mapping
 from pathlib import Path
@@ -16,7 +17,6 @@ from typing import TYPE_CHECKING, Any
 from model_store import (
     Baseline,
     Batching,
-    ExplanationDefaults,
     InvalidManifest,
     Manifest,
     Store,
@@ -25,17 +25,16 @@ from model_store import (
 )
 
 from .batch_axis import Found, find_batch_axes
-from .describing import check_background, check_graph, explained_output, rebuilt
+from .defaults import explanation, preferred
+from .describing import check_background, check_graph, rebuilt, replaced
 from .errors import InvalidExport, InvalidImport
 from .exported import Array, Exported
-from .offers import NO_BACKGROUND, NO_REFERENCE, offers
+from .offers import NO_BACKGROUND, NO_REFERENCE
 from .rows import MOST_ROWS, background_rows, named_by_header, read_table
 
 if TYPE_CHECKING:
     from engine import Engine
     from model_store import ModelVersion
-
-_PREFERRED = ("grad_cam", "exact_shap", "kernel_shap", "integrated_gradients")
 
 
 def import_onnx(
@@ -153,30 +152,27 @@ def _with_methods(draft: Manifest, model: bytes, background: Mapping[str, Array]
     """The manifest with the methods the graph and the files allow, and defaults among them."""
     check_background(draft.inputs, background)
     told = draft.explanation
-    baseline = told.baseline or _baseline(draft, background)
-    offered, refused = offers(
+    found = explanation(
         model,
         inputs=draft.inputs,
         outputs=draft.outputs,
         features=draft.features,
         background=background,
-        baseline=baseline,
+        method=told.method,
+        baseline=told.baseline or _baseline(draft, background),
+        groups=told.groups if keep else None,
+        removal=told.removal,
         row_by_row=draft.batching.mode == "row",
     )
+    changes: dict[str, Any] = {"output": told.output or found.output, "layer": told.layer}
     if keep and told.methods:
-        refused |= {method: "the manifest does not list it" for method in offered if method not in told.methods}
-        offered = [method for method in offered if method in told.methods]
-    default = told.method if told.method in offered else next((m for m in _PREFERRED if m in offered), None)
-    explanation = ExplanationDefaults(
-        method=default or next(iter(offered), None),
-        output=told.output or explained_output(draft.outputs),
-        baseline=baseline,
-        layer=told.layer,
-        groups=told.groups,
-        methods=offered,
-        refused=refused,
-    )
-    return rebuilt(draft, explanation=explanation)
+        unlisted = dict.fromkeys((m for m in found.methods if m not in told.methods), "the manifest does not list it")
+        listed = [method for method in found.methods if method in told.methods]
+        chosen = (
+            told.method if told.method in listed else preferred(draft.inputs, draft.features, listed, found.baseline)
+        )
+        changes |= {"methods": listed, "refused": found.refused | unlisted, "method": chosen}
+    return rebuilt(draft, explanation=replaced(found, **changes))
 
 
 def _baseline(draft: Manifest, background: Mapping[str, Array] | None) -> Baseline | None:
@@ -220,6 +216,10 @@ def _on_methods(manifest: Manifest) -> list[str]:
     sentences += [f"Not offered: {', '.join(methods)}: {reason}." for reason, methods in by_reason.items()]
     if {NO_BACKGROUND, NO_REFERENCE} & set(told.refused.values()):
         sentences.append("A background set (--background rows.csv) makes the methods that need one available.")
+    if told.removal is not None:
+        sentences.append(
+            f"What is removed of an input gives way to {json.dumps(told.removal)}, unless a request says more."
+        )
     if told.baseline is None and "integrated_gradients" in told.methods:
         sentences.append("There is no default baseline: requests for integrated_gradients have to bring one.")
     return sentences

@@ -1,13 +1,14 @@
 """Which explanation methods a model is offered with, and why not the others.
 
 Three things decide: what the graph allows (``explain.coverage``), what was handed over with it (a background set, a
-baseline), and how many features or groups there are to share a score among.
+baseline, a removal), and how many features or groups there are to share a score among.
 """
 
 from __future__ import annotations
 
 import math
 from collections.abc import Mapping, Sequence
+from typing import Any
 
 import explain
 from model_store import Baseline, Feature, InputSpec, OutputSpec
@@ -28,6 +29,7 @@ def offers(
     features: Sequence[Feature],
     background: Mapping[str, Array] | None,
     baseline: Baseline | None = None,
+    removal: Any = None,
     row_by_row: bool = False,
 ) -> tuple[list[str], dict[str, str]]:
     """The offered methods, in explain's order, and for each of the others one sentence."""
@@ -37,7 +39,7 @@ def offers(
     refused: dict[str, str] = {}
     for name, method in explain.METHODS.items():
         reason = coverage.refused.get(name)
-        if reason is None and background is None:
+        if reason is None and background is None and not (method.removes and removal is not None):
             reason = _missing(method.needs, baseline)
         if reason is None and name == "exact_shap":
             reason = _too_many(inputs, features)

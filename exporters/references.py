@@ -43,12 +43,19 @@ def compared(
     What is removed from a row of features is replaced by the background, from anything else by the baseline.
     """
     found: dict[str, Any] = {}
+    if needs & {"masks", "reference"}:
+        found["layouts"] = {spec.name: spec.image.layout for spec in manifest.inputs if spec.image is not None}
+    groups = manifest.explanation.groups if "masks" in needs else False
+    if not isinstance(groups, bool):
+        found["groups"] = groups
+    if manifest.explanation.removal is not None and needs & {"masks", "reference"}:
+        return found | {"removal": manifest.explanation.removal, "background": background}
     rows = all(spec.kind == "tabular" for spec in manifest.inputs) or baseline is None
     if "baseline" in needs or ("reference" in needs and (background is None or not rows)):
         found["baseline"] = baseline
     if "background" in needs or ("reference" in needs and "baseline" not in found):
         found["background"] = background
-    grouped = groups_of(manifest) if "masks" in needs and manifest.explanation.groups else None
+    grouped = groups_of(manifest) if groups is True else None
     if grouped is not None:
         found["groups"], found["group_names"] = grouped
     return found

@@ -22,7 +22,8 @@ def by_feature(
     group_names: Sequence[Sequence[str]] | None,
     rows: int,
 ) -> list[list[FeatureAttribution]] | None:
-    """Per row one entry for each feature (or declared group), in the manifest's order; None without features.
+    """Per row one entry for each feature (or declared group), in the manifest's order; None without features, and where
+    values are not one for each, as those of pairs.
 
     Args:
         manifest: the model's manifest.
@@ -33,6 +34,8 @@ def by_feature(
         rows: the number of rows.
     """
     values = figures[0]
+    if any(array.ndim != 2 for name, array in values.items() if name == GROUPS):
+        return None
     if GROUPS in values and group_names is not None:
         return [
             [
@@ -42,6 +45,8 @@ def by_feature(
             for row in range(rows)
         ]
     if not manifest.features or any(feature.input not in values for feature in manifest.features):
+        return None
+    if any(values[feature.input].shape != inputs[feature.input].shape for feature in manifest.features):
         return None
     return [[_feature(feature, inputs, figures, row) for feature in manifest.features] for row in range(rows)]
 

@@ -21,6 +21,7 @@ from .messages import Array, Arrays, ExplainRequest
 
 DECLARED = "declared"
 ELEMENTS = "elements"
+GROUPED = frozenset({"masks", "trees"})  # needs of the methods that share out among groups
 EXPECTED = "a kind of groups, alone or as the only member of an object, or whole numbers for each input"
 
 
@@ -89,6 +90,13 @@ def layouts(manifest: Manifest) -> dict[str, str]:
     return {spec.name: spec.image.layout for spec in manifest.inputs if spec.image is not None}
 
 
+def of_background(removal: Any) -> bool:
+    """Whether a removal, of all inputs or of one, puts rows of the background in the place of what is removed."""
+    if isinstance(removal, Mapping):
+        return "background" in removal or any(of_background(one) for one in removal.values() if one != removal)
+    return bool(removal == "background")
+
+
 @dataclass(frozen=True)
 class Removed:
     """What an explanation removed, as answers and records say it: one entry per row, None for what removes nothing.
@@ -104,16 +112,9 @@ class Removed:
 
 def removed(run: explain.Run, manifest: Manifest, request: ExplainRequest, compared: Mapping[str, Any]) -> Removed:
     """What a run removed; the group of each element where it can be drawn, or came with the request."""
-    if not run.method.removes or run.asked.removal is None:
-        return Removed()
-    rows, groups, taken = run.asked.items, run.asked.groups, run.asked.removal
-    shared = {**taken.rows, ".weight": taken.weight}
-    each = [
-        explain.digest_arrays({**_row(taken.rows, row), ".weight": taken.weight} if taken.per_item else shared)
-        for row in (range(rows) if taken.per_item else (0,))
-    ]
-    removal = [{"spec": compared.get("removal"), "digest": each[row if taken.per_item else 0]} for row in range(rows)]
-    if groups.names is None:
+    rows, groups = run.asked.items, run.asked.groups
+    removal = _replaced(run, compared.get("removal")) if run.method.removes else None
+    if groups.names is None or not run.method.needs & GROUPED:
         return Removed(None, removal)
     index = {
         name: array if groups.per_item else np.broadcast_to(array, (rows, *array.shape))
@@ -130,6 +131,17 @@ def removed(run: explain.Run, manifest: Manifest, request: ExplainRequest, compa
     ]
     fed = {feature.input for feature in manifest.features} if spec is not None else set()
     return Removed(told, removal, {name: array for name, array in index.items() if name not in fed})
+
+
+def _replaced(run: explain.Run, spec: Any) -> list[dict[str, Any]] | None:
+    rows, taken = range(run.asked.items), run.asked.removal
+    if taken is None:
+        return None
+    weight = {".weight": taken.weight}
+    if not taken.per_item:
+        same = {"spec": spec, "digest": explain.digest_arrays({**taken.rows, **weight})}
+        return [same for _ in rows]
+    return [{"spec": spec, "digest": explain.digest_arrays({**_row(taken.rows, row), **weight})} for row in rows]
 
 
 def _row(arrays: Mapping[str, Array], row: int) -> dict[str, Array]:

@@ -7,12 +7,13 @@ from typing import Any
 
 import explain
 
-from . import checks, grouping
+from . import checks, explainers, grouping
 from .errors import BadRequest, MethodNotOffered
 from .loaded import LoadedModel
 from .messages import ExplainRequest
 
 # What a method can compare with, but does not need: x minus a baseline in place of x.
+TAKEN = ("groups", "removal", "background", "baseline")
 OPTIONAL = {"input_x_gradient": ("baseline",)}
 
 
@@ -45,7 +46,7 @@ def takes(method: str, reference: str) -> bool:
     or takes a "removal"."""
     needs = explain.METHODS[method].needs
     if reference == "groups":
-        return "masks" in needs
+        return bool(needs & grouping.GROUPED)
     if reference == "removal":
         return explain.METHODS[method].removes
     return reference in needs or "reference" in needs or reference in OPTIONAL.get(method, ())
@@ -157,6 +158,7 @@ def describe(loaded: LoadedModel) -> dict[str, Any]:
                 "summary": explain.METHODS[name].summary,
                 "parameters": explain.METHODS[name].parameters,
                 "needs": sorted(explain.METHODS[name].needs),
+                **explainers.told(loaded, name, [member for member in TAKEN if takes(name, member)]),
                 "cost": explain.METHODS[name].passes,
                 "caution": explain.METHODS[name].caution,
             }

@@ -43,7 +43,7 @@ def compared(loaded: LoadedModel, method: str, request: ExplainRequest, limit: i
     if removes:
         found |= _in_place_of(loaded, "background" in needs, request, limit)
         found["layouts"] = grouping.layouts(loaded.manifest)
-    if "masks" in needs:
+    if needs & grouping.GROUPED:
         found |= grouping.groups_of(loaded.manifest, request)
     if not found and checks.remove(request):
         found |= _beside(loaded, method, request, limit)
@@ -54,13 +54,13 @@ def _in_place_of(loaded: LoadedModel, always: bool, request: ExplainRequest, lim
     """What takes the place of what a method removes: what was sent, else what the manifest says, else the background
     of rows of features (or `always`), else the baseline, else the background of whatever else."""
     sent = [role for role in ("baseline", "removal", "background") if getattr(request, role) is not None]
-    if len(sent) > 1 and not (sent == ["removal", "background"] and of_background(request.removal)):
+    if len(sent) > 1 and not (sent == ["removal", "background"] and grouping.of_background(request.removal)):
         raise BadRequest(
             sent[-1], f"one beside a {sent[0]}", "one of the two: either takes the place of what is removed"
         )
     removal = request.removal if sent else loaded.manifest.explanation.removal
     if removal is not None:
-        rows_of = background(loaded, request.background, limit) if of_background(removal) else None
+        rows_of = background(loaded, request.background, limit) if grouping.of_background(removal) else None
         return {"removal": removal, **({} if rows_of is None else {"background": rows_of})}
     if always:
         return {"background": background(loaded, request.background, limit)}
@@ -77,13 +77,6 @@ def _beside(loaded: LoadedModel, method: str, request: ExplainRequest, limit: in
     if methods.takes(method, "baseline"):
         return {"background": background(loaded, request.background, limit)}
     return {"baseline": baseline(loaded, request.baseline)}
-
-
-def of_background(removal: Any) -> bool:
-    """Whether a removal, of all inputs or of one, puts rows of the background in the place of what is removed."""
-    if isinstance(removal, Mapping):
-        return "background" in removal or any(of_background(one) for one in removal.values() if one != removal)
-    return bool(removal == "background")
 
 
 def _codes(manifest: Manifest) -> bool:

@@ -12,13 +12,14 @@ from ..errors import InvalidParameter
 from ..plans import MaskPlan, Outcome
 from ..positions import by_position
 from ..request import Request
-from .base import Method, Parameter, by_group
+from .base import Method, Parameter, bounded, by_group
 
 SHARE = 15 / 224  # a window of 15 pixels on a picture of 224 (Zeiler & Fergus), and as much of other sizes
 
 
 def _feature_ablation(request: Request) -> MaskPlan:
     """f(x) less f without the group, of each group."""
+    bounded("feature_ablation", request.groups.count, request.groups.count)
     named = by_group(request)
 
     def reduce(f: np.ndarray, full: np.ndarray, _: np.ndarray) -> Outcome:
@@ -35,6 +36,7 @@ def _occlusion(request: Request) -> MaskPlan:
     share = [max(1, math.ceil(size * SHARE)) if len(sizes) > 1 else 1 for size in sizes]
     window = _per_axis("window", request.parameters["window"], sizes, share)
     stride = _per_axis("stride", request.parameters["stride"], sizes, [-(-width // 2) for width in window])
+    bounded("occlusion", math.prod(_steps(sizes, window, stride)), math.prod(sizes))
     covered = windows(sizes, window, stride)
     named, counts = by_group(request), np.maximum(covered.sum(axis=0), 1)
 
@@ -44,11 +46,18 @@ def _occlusion(request: Request) -> MaskPlan:
     return MaskPlan(request, 1.0 - covered, reduce, compared=False)
 
 
+def _steps(sizes: tuple[int, ...], window: list[int], stride: list[int]) -> list[int]:
+    """How many windows there are along each axis."""
+    return [
+        max(0, math.ceil((size - width) / step)) + 1 for size, width, step in zip(sizes, window, stride, strict=True)
+    ]
+
+
 def windows(sizes: tuple[int, ...], window: list[int], stride: list[int]) -> np.ndarray:
     """Which of the prod(sizes) positions each window covers, [K, P] of 0 and 1; the last are cut at the border."""
     axes = []
-    for size, width, step in zip(sizes, window, stride, strict=True):
-        starts = np.arange(max(0, math.ceil((size - width) / step)) + 1)[:, None] * step
+    for size, width, step, count in zip(sizes, window, stride, _steps(sizes, window, stride), strict=True):
+        starts = np.arange(count)[:, None] * step
         axes.append((np.arange(size) >= starts) & (np.arange(size) < starts + width))
     return np.array([_outer(rows).reshape(-1) for rows in product(*axes)], dtype=np.float32)
 

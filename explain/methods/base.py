@@ -8,7 +8,7 @@ from typing import Any, Literal
 
 import numpy as np
 
-from ..errors import InvalidParameter
+from ..errors import InvalidParameter, MethodUnavailable
 from ..plans import Plan, SplitPlan
 from ..request import Arrays, Request
 
@@ -114,6 +114,8 @@ def resolved(owner: str, settings: tuple[Parameter, ...], given: Mapping[str, An
     return {name: p.check(given[name]) if name in given else p.default for name, p in known.items()}
 
 
+MASKS = 1 << 26  # numbers that the masks of one request may hold: half a gigabyte
+
 TOLERANCE = Parameter(
     "tolerance",
     0.0,
@@ -126,6 +128,15 @@ BUDGET = Parameter(
     {"type": ["number", "null"], "minimum": 0},
     "stop after so many milliseconds, at the best so far",
 )
+
+
+def bounded(method: str, coalitions: int, groups: int) -> None:
+    """Refuse coalitions whose masks would not fit in memory; raises MethodUnavailable."""
+    if coalitions * groups > MASKS:
+        raise MethodUnavailable(
+            f"method {method} would need {coalitions} masks of {groups} groups, which is more than fits; "
+            "take fewer groups, such as patches or superpixels"
+        )
 
 
 def by_group(request: Request) -> Callable[[np.ndarray], Arrays]:

@@ -13,7 +13,7 @@ import numpy as np
 from ..errors import InvalidParameter
 from ..plans import Budget, Plan, RegressionPlan
 from ..request import Request
-from .base import BUDGET, TOLERANCE, Method, Parameter, by_group
+from .base import BUDGET, TOLERANCE, Method, Parameter, bounded, by_group
 from .coalitions import Coalitions, sample_coalitions
 
 KEPT = 16
@@ -105,7 +105,9 @@ def _kernel_shap(request: Request) -> Plan:
         draws, upto, most = 0, lambda _: chosen, 0
     else:
         asked = request.parameters["n_samples"]
-        sample = sample_coalitions(players, 2 * players + 2048 if asked is None else asked, request.seed)
+        count = 2 * players + 2048 if asked is None else asked
+        bounded("kernel_shap", max(count, players), players)
+        sample = sample_coalitions(players, count, request.seed)
         draws, upto, most = len(sample.order), sample.upto, len(sample.order)
     budget = Budget.of(request.parameters, most)
     return RegressionPlan(request, upto, draws, _solve, budget, by_group(request), pilot=max(64, 4 * players))

@@ -9,12 +9,13 @@ import numpy as np
 from ..errors import InvalidParameter
 from ..plans import Budget, RegressionPlan
 from ..request import Request
-from .base import BUDGET, TOLERANCE, Method, Parameter, by_group
+from .base import BUDGET, TOLERANCE, Method, Parameter, bounded, by_group
 from .coalitions import Coalitions
 
 
 def _lime(request: Request) -> RegressionPlan:
     players, given = request.groups.count, request.parameters["coalitions"]
+    bounded("lime", max(request.parameters["n_samples"], players), players)
     width, alpha = float(request.parameters["kernel_width"]), float(request.parameters["alpha"])
     masks = _drawn(request, players) if given is None else _given(given, players)
     weights = kernel(masks, width)

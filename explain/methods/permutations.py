@@ -11,10 +11,10 @@ import numpy as np
 
 from ..plans import Budget, CoalitionPlan, Drawn, MaskPlan, Outcome, Plan, Worths
 from ..request import Request
-from .base import BUDGET, TOLERANCE, Method, Parameter, by_group
+from .base import BUDGET, TOLERANCE, Method, Parameter, bounded, by_group
 from .turns import Turns, Uniforms
 
-AVERAGED, LEAST, MOST = 10, 64, 1024
+AVERAGED, LEAST, MOST, LOOK = 10, 64, 1024, 16
 
 
 def chains(orders: np.ndarray) -> np.ndarray:
@@ -80,9 +80,10 @@ def _shapley(request: Request, *, both: bool, averaged: bool) -> Plan:
     worths = Worths(request, paired=paired)
     turns = Turns(worths.removal.weight, request.seed) if paired else None
     orders = Orders(request, turns, both)
+    bounded(f"{'permutation' if both else 'sampling'}_shap", LOOK * orders.each, orders.players)
     most = _samples(request, orders.each, worths.removal.size if paired else 0)
     budget = Budget.of(request.parameters, turns.whole(most) if turns else most)
-    rounds = {"pilot": 32, "look": 16, **turns.judged} if turns else {"pilot": 8, "look": 1}
+    rounds = {"pilot": 2 * LOOK, "look": LOOK, **turns.judged} if turns else {"pilot": 8, "look": 1}
     return CoalitionPlan(request, worths, orders, budget, by_group(request), complete=True, **rounds)
 
 

@@ -7,27 +7,32 @@ from functools import partial
 from ..compiler import compile as compile_program
 from ..errors import MethodUnavailable
 from ..plans import TreePlan
+from ..programs import Program
 from ..request import Request
 from .base import Method
 
 
-def _tree_shap(request: Request, interactions: bool = False) -> TreePlan:
-    """Every item in one run; the background is in the program."""
+def bound(request: Request, name: str, **options: bool) -> Program:
+    """A program that holds the request's background, and its groups where they are declared."""
     groups = request.groups
     if groups.per_item:
-        raise MethodUnavailable("trees take the same groups for all items: they are part of its program")
+        raise MethodUnavailable(f"{name} takes the same groups for all items: they are part of its program")
     explained = request.explained
-    program = compile_program(
+    return compile_program(
         request.model,
-        "tree_shap",
+        name,
         background=request.background,
         weights=request.background_weight,
         groups=None if groups.names is None else groups.index,
         output=explained.output,
         space=explained.space,
-        interactions=interactions,
+        **options,
     )
-    return TreePlan(request, program)
+
+
+def _tree_shap(request: Request, interactions: bool = False) -> TreePlan:
+    """Every item in one run; the background is in the program."""
+    return TreePlan(request, bound(request, "tree_shap", interactions=interactions))
 
 
 TREE_SHAP = Method(

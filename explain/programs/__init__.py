@@ -8,6 +8,7 @@ from .activation_map import build_activation_map
 from .deeplift import build_deeplift
 from .draft import Program
 from .first_layer import build_masked_layer, build_masked_rest, first_layer
+from .linear_shap import build_linear_shap
 from .masked_forward import build_masked_forward
 from .path_gradient import build_path_gradient
 from .path_secant import build_path_secant, has_kinks
@@ -25,6 +26,7 @@ PROGRAMS: dict[str, Callable[..., Program]] = {
     "masked_layer": build_masked_layer,
     "masked_rest": build_masked_rest,
     "tree_shap": build_tree_shap,
+    "linear_shap": build_linear_shap,
 }
 
 __all__ = ["PROGRAMS", "Program", "first_layer", "has_kinks"]

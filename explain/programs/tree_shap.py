@@ -58,7 +58,7 @@ def build_tree_shap(
     players = players_of(model, groups)
     forest, owners = trees_of(model, explained, players)
     columns = _columns(model, forest.sources, background, forest.dtype)
-    trees = compiled(forest, columns, _weights(weights, len(columns)), owners, interactions, dtype)
+    trees = compiled(forest, columns, weights_of(weights, len(columns)), owners, interactions, dtype)
     return _drafted(model, explained, trees, players, dtype, interactions)
 
 
@@ -106,7 +106,8 @@ def _columns(model: Model, sources: tuple[str, ...], rows: Mapping[str, np.ndarr
     return np.concatenate(parts, axis=1)
 
 
-def _weights(given: Any, count: int) -> np.ndarray:
+def weights_of(given: Any, count: int) -> np.ndarray:
+    """Shares [B] of the background's rows, equal unless given; raises InvalidParameter."""
     if given is None:
         return np.full(count, 1.0 / count)
     weights = np.asarray(given, dtype=np.float64)
@@ -136,12 +137,12 @@ def _drafted(model: Model, explained: Explained, trees: Compiled, players: Playe
         name = names[0] if len(names) == 1 else "inputs"
         draft.output(f"{name}.interaction", square, emit.dtype(phi), ("N", "C", players.count, players.count))
     else:
-        _attributions(draft, phi, players)
+        attributions(draft, phi, players)
     options = {"output": explained.output, "space": explained.space, "rows": rows.per_run, "interactions": pairs}
     return draft.finish("tree_shap", explained, options)
 
 
-def _attributions(draft: Draft, phi: str, players: Players) -> None:
+def attributions(draft: Draft, phi: str, players: Players) -> None:
     """Attributions [N, C, players] as outputs by input."""
     emit = draft.emit
     if players.declared:

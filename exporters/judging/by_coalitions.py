@@ -169,8 +169,9 @@ def _judged(case: Case, method: str, served: Served) -> Judgement:
     players = Players.of(case, MOST_EXACT if COALITION_METHODS[method] is exact_shap else PLAYERS)
     if players.count < 2:
         raise Unjudged("a single player has nothing to share")
-    rows = rows_of(case, method)
-    options: dict[str, Any] = {"target": served.target, "space": served.space, **players.options}
+    given = reference(case, method)
+    rows = next(iter(given.values()))
+    options: dict[str, Any] = {"target": served.target, "space": served.space, **given, **players.options}
     bench = Bench(Game(served, players, rows), lambda asked: case.begun(method, **options, **asked).plan)
     parameters, phi = COALITION_METHODS[method](bench)
     found = case.explained(method, **options, **parameters).values
@@ -185,13 +186,14 @@ def _judged(case: Case, method: str, served: Served) -> Judgement:
     )
 
 
-def rows_of(case: Case, method: str) -> dict[str, Array]:
-    """What takes the place of what is removed, [B, ...item] by input."""
+def reference(case: Case, method: str) -> dict[str, Any]:
+    """What takes the place of what is removed, by the name that explain/ has for it: as the manifest says, but rows of
+    the case itself where it says how to make something up from each row."""
     given = case.references(method)
-    rows = given.get("background") or given.get("baseline")
-    if rows is None:
-        raise Unjudged("there is neither a background nor a baseline")
-    return dict(rows)
+    for role in ("background", "baseline"):
+        if given.get(role) is not None:
+            return {role: given[role], "removal": None}
+    return {"background": {name: array[::-1] for name, array in case.inputs.items()}, "removal": None}
 
 
 def _every_worth(bench: Bench) -> dict[frozenset[int], Array]:

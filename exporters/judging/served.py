@@ -81,7 +81,7 @@ class Players:
     @classmethod
     def of(cls, case: Case, most: int) -> Players:
         """The manifest's groups or the elements, where they are at most so many; else as many runs of elements."""
-        given = groups_of(case.manifest) if case.manifest.explanation.groups else None
+        given = groups_of(case.manifest) if case.manifest.explanation.groups is True else None
         if given is not None and len(given[1]) <= most:
             return cls(given[0], len(given[1]), True)
         sizes = {name: array[0].size for name, array in case.inputs.items()}
@@ -97,7 +97,7 @@ class Players:
     @property
     def options(self) -> dict[str, object]:
         """What tells explain/ of them."""
-        return {"groups": dict(self.groups), "group_names": None} if self.declared else {}
+        return {"groups": dict(self.groups) if self.declared else None, "group_names": None}
 
     def shaped(self, phi: Array) -> dict[str, Array]:
         """Values [N, G] as explain/ names them."""

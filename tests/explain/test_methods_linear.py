@@ -72,17 +72,36 @@ def test_a_code_has_the_sum_over_its_block() -> None:
 
 
 def test_mixed_columns_of_a_pipeline() -> None:
-    """One-hot blocks of columns of numbers: a comparison with a list is an encoding, but no gradient passes it."""
+    """One-hot blocks of columns of numbers, which no gradient passes, are encodings like others."""
     x = np.hstack([X[:, :2], np.random.default_rng(4).integers(0, 3, (200, 1))]).astype(np.float32)
     encoded = make_column_transformer((StandardScaler(), [0, 1]), (OneHotEncoder(), [2]))
     model = exported(make_pipeline(encoded, LinearRegression()).fit(x, x[:, 0] + (x[:, 2] == 1)), x)
-    reason = explain.coverage(model).refused.get("linear_shap")
-    if reason is None:
-        found = attribute(model, {"X": x[:4]}, "linear_shap", background=x[:50])
-        exact = attribute(model, {"X": x[:4]}, "exact_shap", background=x[:50])
-        assert explain.attribution_error(found.values["X"], exact.values["X"]) <= 1e-4
-    else:
-        assert "operator" in reason or "input" in reason
+    options = {"background": x[:50], "background_weight": np.arange(50.0), "groups": {"X": [0, 1, 0]}}
+    for given in ({"background": x[:50]}, options):
+        found = attribute(model, {"X": x[:4]}, "linear_shap", **given)
+        exact = attribute(model, {"X": x[:4]}, "exact_shap", **given)
+        for name, phi in exact.values.items():
+            assert explain.attribution_error(found.values[name], phi) <= 1e-4
+        np.testing.assert_allclose(found.base_values, exact.base_values, atol=1e-5)
+
+
+def test_functions_of_single_elements_are_encodings_too() -> None:
+    """An additive model: 2 x0^2 - tanh(x1) / 2 + x1."""
+    nodes: Any = [
+        ("Mul", ["x", "x"], ["squares"]),
+        ("Tanh", ["x"], ["bent"]),
+        ("Gemm", ["squares", "a"], ["p"]),
+        ("Gemm", ["bent", "b", "p"], ["q"]),
+        ("MatMul", ["x", "c"], ["r"]),
+        ("Add", ["q", "r"], ["y"]),
+    ]
+    weights = {"a": [[2.0], [0.0]], "b": [[0.0], [-0.5]], "c": [[0.0], [1.0]]}
+    constants = {name: np.array(value, np.float32) for name, value in weights.items()}
+    model = made(nodes, {"x": ("float32", ["n", 2])}, {"y": ("float32", ["n", 1])}, constants)
+    x, background = numbers(5, 2), numbers(30, 2, seed=1)
+    found = attribute(model, {"x": x}, "linear_shap", background=background)
+    parts = [np.stack([2 * t[:, 0] ** 2, t[:, 1] - np.tanh(t[:, 1]) / 2], axis=1) for t in (x, background)]
+    assert explain.attribution_error(found.values["x"], parts[0] - parts[1].mean(axis=0)) <= 1e-5
 
 
 def test_what_bends_is_named() -> None:
@@ -97,7 +116,8 @@ def test_what_bends_is_named() -> None:
         reason = explain.coverage(model).refused["linear_shap"]
         assert f"operator {op}" in reason
         assert "not affine in the inputs" in reason
-    product = made([("Mul", ["x", "x"], ["y"])], {"x": ("float32", ["n", 2])}, {"y": ("float32", ["n", 2])})
+    nodes: Any = [("Split", ["x"], ["a", "b"], {"axis": 1, "num_outputs": 2}), ("Mul", ["a", "b"], ["y"])]
+    product = made(nodes, {"x": ("float32", ["n", 2])}, {"y": ("float32", ["n", 1])})
     assert "operator Mul" in explain.coverage(product).refused["linear_shap"]
     with pytest.raises(explain.MethodUnavailable, match="operator Mul"):
         attribute(product, {"x": numbers(2, 2)}, "linear_shap", background=numbers(3, 2), target=0)

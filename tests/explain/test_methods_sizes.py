@@ -228,3 +228,33 @@ def test_methods_of_100_columns_agree_within_their_errors() -> None:
     far = np.hypot(kernel.errors["x"], orders_of.errors["x"])
     assert (np.abs(kernel.values["x"] - orders_of.values["x"]) <= 5 * far).all()
     assert far.max() <= 0.05 * np.abs(kernel.values["x"]).max()
+
+
+@pytest.mark.parametrize("method", ["feature_ablation", "lime", "kernel_shap", "permutation_shap", "sampling_shap"])
+def test_a_picture_pixel_by_pixel_is_more_than_fits_and_is_refused(method: str, pictures: Any) -> None:
+    """Before masks of 150528 x 150528 are made."""
+    model, images, labels = pictures
+    reference: dict[str, Any] = {"background": images[:1], "target": 1}
+    sentence = f"method {method} would need [0-9]+ masks of 150528 groups, .* such as patches or superpixels"
+    with pytest.raises(explain.MethodUnavailable, match=sentence):
+        attribute(model, {"image": images}, method, **reference)
+    few: dict[str, Any] = {"feature_ablation": {}, "kernel_shap": {"n_samples": 102}, "lime": {"n_samples": 60}}
+    options = few.get(method, {"n_permutations": 2})
+    found = attribute(model, {"image": images}, method, groups={"image": labels}, **reference, **options)
+    assert found.values["groups"].shape == (2, SEGMENTS)
+
+
+def test_a_window_of_one_pixel_is_refused_and_the_default_is_not(pictures: Any) -> None:
+    model, images, _ = pictures
+    with pytest.raises(explain.MethodUnavailable, match="method occlusion would need 50176 masks of 50176 groups"):
+        attribute(model, {"image": images}, "occlusion", baseline=0.0, target=1, window=1, stride=1)
+    found = attribute(model, {"image": images[:1]}, "occlusion", baseline=0.1, target=1, window=64, stride=48)
+    image, expected = images[0].astype(float), np.zeros((SIDE, SIDE))
+    covers = np.zeros((SIDE, SIDE))
+    for y in range(0, 193, 48):
+        for x in range(0, 193, 48):
+            gone = image.copy()
+            gone[:, y : y + 64, x : x + 64] = np.float32(0.1)
+            expected[y : y + 64, x : x + 64] += picture_twin(image[None])[0] - picture_twin(gone[None])[0]
+            covers[y : y + 64, x : x + 64] += 1
+    assert explain.attribution_error(found.values["image"][0, 1], expected / covers) <= 1e-3

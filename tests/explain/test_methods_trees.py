@@ -139,6 +139,9 @@ def test_a_row_costs_the_same_whatever_the_background() -> None:
     again = explain.compile(model, "tree_shap", background={"X": BACKGROUND[:5].copy()})
     assert again is small
     assert large.digest != small.digest
+    for count in (6, 7, 8, 9):  # programs that hold a background may be large: few of them are kept
+        explain.compile(model, "tree_shap", background={"X": BACKGROUND[:count]})
+    assert explain.compile(model, "tree_shap", background={"X": BACKGROUND[:5]}) is not small
 
 
 def test_weights_count_rows_as_often() -> None:

@@ -14,6 +14,7 @@ from sklearn.ensemble import (
     HistGradientBoostingRegressor,
     RandomForestClassifier,
 )
+from sklearn.linear_model import LogisticRegression
 from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import OneHotEncoder, OrdinalEncoder, StandardScaler
 
@@ -77,6 +78,20 @@ def test_categories_of_histogram_boosting_are_refused_by_name() -> None:
     estimator = HistGradientBoostingRegressor(max_iter=3, categorical_features=[0]).fit(codes, codes[:, 0] == 2)
     with pytest.raises(exporters.UnsupportedModel, match="categorical_features"):
         export_sklearn(estimator, [Column("a"), Column("b")])
+
+
+def test_a_logistic_regression_on_coded_categories_has_its_closed_form() -> None:
+    columns = make_column_transformer((StandardScaler(), ["age", "pay"]), (OneHotEncoder(), ["job", "rooms"]))
+    fitted = make_pipeline(columns, LogisticRegression()).fit(DATA, SIDES)
+    model = explain.Model(export_sklearn(fitted, COLUMNS).model)
+    rows = {name: array[:6] for name, array in SENT.items()}
+    background = {name: array[50:80] for name, array in SENT.items()}
+    found = attribute(model, rows, "linear_shap", background=background, target=1)
+    exact = attribute(model, rows, "exact_shap", background=background, target=1)
+    for name in SENT:
+        np.testing.assert_allclose(found.values[name], exact.values[name], atol=1e-5)
+    assert found.units == "logit"
+    assert max(figures["forward_gap"] for figures in found.quality) <= 1e-5
 
 
 @pytest.mark.parametrize("encoder", [OneHotEncoder(), OrdinalEncoder()], ids=lambda e: type(e).__name__)
