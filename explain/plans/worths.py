@@ -37,6 +37,7 @@ class Worths:
         self.program = compile_program(request.model, "masked_forward", **self.options, **self.kinds)
         self.width = self._first_layer_width() if binary and not paired else 0
         self._parts: dict[int, tuple[np.ndarray, np.ndarray]] = {}
+        self._sound: dict[int, bool] = {}  # whether an item's parts are numbers, so that they add up
         self.spent = np.zeros(request.items, dtype=np.int64)
         self.full, self.empty = np.full(request.items, np.nan), np.full(request.items, np.nan)
 
@@ -88,13 +89,20 @@ class Worths:
         distinct, places = _distinct(masks)
         self.spent[items] -= (len(masks) - len(distinct)) * self.rows
         found = np.zeros((len(items), len(distinct)))
+        apart = np.zeros(len(items), dtype=bool)
         if self._worth_taking_apart(len(items), len(distinct)):
-            yield from self._rest(items, distinct, found)
-        else:
-            yield from self._blocks(items, distinct, found, None)
+            yield from self._take_apart([int(item) for item in items if int(item) not in self._parts])
+            apart[:] = [self._sound[int(item)] for item in items]
+        for some, evaluated in ((apart, self._rest), (~apart, self._blocks)):
+            if some.any():
+                part = np.zeros((int(some.sum()), len(distinct)))
+                yield from evaluated(items[some], distinct, part)
+                found[some] = part
         f[:] = found[:, places]
 
-    def _blocks(self, items: np.ndarray, masks: np.ndarray, f: np.ndarray, pairs: np.ndarray | None) -> Iterator[Step]:
+    def _blocks(
+        self, items: np.ndarray, masks: np.ndarray, f: np.ndarray, pairs: np.ndarray | None = None
+    ) -> Iterator[Step]:
         """Blocks of items, coalitions and background rows, each through the whole model."""
         limit, count = capacity(self.request.model, self.request.inputs), masks.shape[-2]
         width = min(self.rows, limit)
@@ -145,7 +153,6 @@ class Worths:
 
     def _rest(self, items: np.ndarray, masks: np.ndarray, f: np.ndarray) -> Iterator[Step]:
         """Coalitions through what follows the first layer."""
-        yield from self._take_apart([int(item) for item in items if int(item) not in self._parts])
         program = compile_program(self.request.model, "masked_rest", **self.options)
         dtype = np.dtype(self.request.explained.dtype)
         step = max(1, ELEMENTS // (self.removal.size * self.width))
@@ -174,7 +181,9 @@ class Worths:
 
     def _keep(self, item: int, outputs: Mapping[str, np.ndarray]) -> None:
         layer = outputs["layer"][0]
-        self._parts[item] = (layer[0], layer[1:] - layer[0])
+        with np.errstate(invalid="ignore", over="ignore"):
+            self._parts[item] = (layer[0], layer[1:] - layer[0])
+        self._sound[item] = all(bool(np.isfinite(part).all()) for part in self._parts[item])
 
 
 def _distinct(masks: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
