@@ -18,7 +18,7 @@ from ..request import Arrays, Request
 from .base import Step, capacity, pick
 from .ends import Ends
 
-HELD = 1 << 24  # numbers that taken-apart first layers of a request may hold: 64 MiB of float32
+HELD = 1 << 24  # numbers that first layers taken apart may hold at a time: 64 MiB of float32
 ELEMENTS = 1 << 21  # of the first layer in one run of the rest, measured like those of base.py
 
 
@@ -89,16 +89,25 @@ class Worths:
         distinct, places = _distinct(masks)
         self.spent[items] -= (len(masks) - len(distinct)) * self.rows
         found = np.zeros((len(items), len(distinct)))
-        apart = np.zeros(len(items), dtype=bool)
-        if self._worth_taking_apart(len(items), len(distinct)):
-            yield from self._take_apart([int(item) for item in items if int(item) not in self._parts])
-            apart[:] = [self._sound[int(item)] for item in items]
+        if not self._worth_taking_apart(len(distinct)):
+            yield from self._blocks(items, distinct, found)
+        else:
+            together = HELD // self._size()
+            for at in range(0, len(items), together):
+                yield from self._apart(items[at : at + together], distinct, found[at : at + together])
+                if len(items) > together:
+                    self._parts.clear()
+        f[:] = found[:, places]
+
+    def _apart(self, items: np.ndarray, masks: np.ndarray, f: np.ndarray) -> Iterator[Step]:
+        """Items whose first layer can be taken apart and put together, and others through the whole model."""
+        yield from self._take_apart([int(item) for item in items if int(item) not in self._parts])
+        apart = np.array([self._sound[int(item)] for item in items])
         for some, evaluated in ((apart, self._rest), (~apart, self._blocks)):
             if some.any():
-                part = np.zeros((int(some.sum()), len(distinct)))
-                yield from evaluated(items[some], distinct, part)
-                found[some] = part
-        f[:] = found[:, places]
+                part = np.zeros((int(some.sum()), len(masks)))
+                yield from evaluated(items[some], masks, part)
+                f[some] = part
 
     def _blocks(
         self, items: np.ndarray, masks: np.ndarray, f: np.ndarray, pairs: np.ndarray | None = None
@@ -147,9 +156,9 @@ class Worths:
         """Numbers that the first layer of one item is taken apart into."""
         return (self.request.groups.count + 1) * self.removal.size * self.width
 
-    def _worth_taking_apart(self, items: int, masks: int) -> bool:
-        """Whether the parts fit, and are fewer evaluations than the masks they save, now or in later rounds."""
-        return bool(self.width) and items * self._size() <= HELD and masks > self.request.groups.count // 2
+    def _worth_taking_apart(self, masks: int) -> bool:
+        """Whether the parts of an item fit, and are fewer evaluations than the masks they save, now or later."""
+        return bool(self.width) and self._size() <= HELD and masks > self.request.groups.count // 2
 
     def _rest(self, items: np.ndarray, masks: np.ndarray, f: np.ndarray) -> Iterator[Step]:
         """Coalitions through what follows the first layer."""
