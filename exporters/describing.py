@@ -46,8 +46,7 @@ def describe(
     """A draft manifest and its files; the methods on offer are those the graph and the files allow.
 
     training  the rows the model was trained on, by input name: they give each number its range seen in training
-    method, groups, removal  how it is explained unless a request says more; by the kind of model where they are left
-              open, or where the graph does not allow the method (defaults.py)
+    method, groups, removal  how it is explained; by the kind of model where left open or not possible (defaults.py)
 
     Raises InvalidExport where graph, manifest and files contradict each other.
     """
