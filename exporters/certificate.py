@@ -20,7 +20,7 @@ from model_store import Manifest
 
 from .case import Case, case_of
 from .checks import gradients, unjudged
-from .describing import rebuilt
+from .describing import rebuilt, replaced
 from .effort import QUICK, Effort, Pace
 from .examining import examined
 from .exported import Evidence, Exported
@@ -126,12 +126,9 @@ def refusing(manifest: Manifest, reasons: Mapping[str, str]) -> Manifest:
     """The manifest without some of its methods, each with the reason."""
     before = manifest.explanation
     offered = [name for name in before.methods if name not in reasons]
-    after = type(before)(
+    after = replaced(
+        before,
         method=before.method if before.method in offered else next(iter(offered), None),
-        output=before.output,
-        baseline=before.baseline,
-        layer=before.layer,
-        groups=before.groups,
         methods=offered,
         refused={**before.refused, **reasons},
     )

@@ -63,7 +63,7 @@ def few(case: Case, method: str) -> dict[str, Any]:
 
 def usual(case: Case, method: str, effort: Effort) -> dict[str, Any]:
     """The parameters a check runs a method with: its defaults, but few evaluations where there is no time for more."""
-    heavy = method in HEAVY and _players(case) > MANY
+    heavy = method in HEAVY and isinstance(case.manifest.explanation.groups, bool) and _players(case) > MANY
     return few(case, method) if effort.seconds is None or heavy else {}
 
 

@@ -153,12 +153,25 @@ COALITION_METHODS: dict[str, Definition] = {
 def judged_by_coalitions(case: Case, method: str) -> Judgement:
     """The method's errors on the case's rows, with a part of its background. Raises Unjudged."""
     case = case.first(len(case.rows), ROWS)
-    served = Served.of(case)
+    best, *others = Served.choices(case)
+    try:
+        return _judged(case, method, best)
+    except Unjudged:
+        if not others:
+            raise
+    try:
+        return _judged(case, method, others[0])
+    except explain.MethodUnavailable as error:
+        raise Unjudged(str(error)) from error
+
+
+def _judged(case: Case, method: str, served: Served) -> Judgement:
     players = Players.of(case, MOST_EXACT if COALITION_METHODS[method] is exact_shap else PLAYERS)
     if players.count < 2:
         raise Unjudged("a single player has nothing to share")
-    rows = rows_of(case, method)
-    options: dict[str, Any] = {"target": served.target, "space": served.space, **players.options}
+    given = reference(case, method)
+    rows = next(iter(given.values()))
+    options: dict[str, Any] = {"target": served.target, "space": served.space, **given, **players.options}
     bench = Bench(Game(served, players, rows), lambda asked: case.begun(method, **options, **asked).plan)
     parameters, phi = COALITION_METHODS[method](bench)
     found = case.explained(method, **options, **parameters).values
@@ -173,13 +186,14 @@ def judged_by_coalitions(case: Case, method: str) -> Judgement:
     )
 
 
-def rows_of(case: Case, method: str) -> dict[str, Array]:
-    """What takes the place of what is removed, [B, ...item] by input."""
+def reference(case: Case, method: str) -> dict[str, Any]:
+    """What takes the place of what is removed, by the name that explain/ has for it: as the manifest says, but rows of
+    the case itself where it says how to make something up from each row."""
     given = case.references(method)
-    rows = given.get("background") or given.get("baseline")
-    if rows is None:
-        raise Unjudged("there is neither a background nor a baseline")
-    return dict(rows)
+    for role in ("background", "baseline"):
+        if given.get(role) is not None:
+            return {role: given[role], "removal": None}
+    return {"background": {name: array[::-1] for name, array in case.inputs.items()}, "removal": None}
 
 
 def _every_worth(bench: Bench) -> dict[frozenset[int], Array]:

@@ -15,7 +15,7 @@ import explain
 
 from ..case import Case
 from ..exported import Array
-from .verdict import Judgement, attribution_errors
+from .verdict import Judgement, attribution_errors, joined
 
 SAMPLES, STEPS, ROWS = 8, 16, 8
 Points = Mapping[str, Array]
@@ -133,7 +133,16 @@ def judged_by_slopes(case: Case, method: str, slopes: Slopes, rounded: Slopes | 
     if rounded is not None:
         tolerance = max(tolerance, 10 * float(attribution_errors(formula(rounded, case, plan), judged).max()))
     what = f"attribution error against its formula by {slopes.name}"
-    return Judgement(attribution_errors(found, judged), tolerance, what, slopes.name, slopes.version)
+    errors = attribution_errors(found, judged, _floor(slopes, case, plan, method))
+    return Judgement(errors, tolerance, what, slopes.name, slopes.version)
+
+
+def _floor(slopes: Slopes, case: Case, plan: Any, method: str) -> Array | float:
+    """What is nothing beside the rounding of the judge: a variance smaller than the square of a gradient's error."""
+    if method != "var_grad":
+        return 0.0
+    squares = SLOPE_METHODS["smooth_grad_squared"](slopes, case, plan)
+    return np.asarray((slopes.tolerance / 50) ** 2 * joined(squares, squares).max(axis=1))
 
 
 def _items(case: Case) -> Array:

@@ -9,7 +9,7 @@ import numpy as np
 
 from ..case import Case
 from ..exported import Array
-from .by_coalitions import FLOOR, ROWS, TOLERANCE, rows_of
+from .by_coalitions import FLOOR, ROWS, TOLERANCE, reference
 from .served import Game, Players, Served
 from .verdict import Judgement, Unjudged, attribution_errors
 
@@ -27,11 +27,12 @@ def judged_by_windows(case: Case) -> Judgement:
         ],
         dtype=np.float64,
     )
-    game = Game(served, Players({name: places}, covered.shape[1], False), rows_of(case, "occlusion"))
+    given = reference(case, "occlusion")
+    game = Game(served, Players({name: places}, covered.shape[1], False), next(iter(given.values())))
     full = game.worths(np.ones((1, covered.shape[1])))
     lost = full - game.worths(1 - covered)
     phi = np.stack([lost[:, cover > 0].mean(axis=1) if cover.any() else 0 * full[:, 0] for cover in covered.T], axis=1)
-    asked: dict[str, Any] = {"window": window, "stride": stride, **options}
+    asked: dict[str, Any] = {"window": window, "stride": stride, **options, **given}
     found = case.explained("occlusion", target=served.target, space=served.space, **asked).values
     errors = attribution_errors(found, {name: phi[:, places]}, FLOOR * np.abs(full[:, 0]))
     what = f"attribution error against its definition on predictions, {len(covered)} windows"

@@ -63,6 +63,8 @@ class Differences:
             points = both.astype(self.served.case.inputs[name].dtype)
             ends = [self._values(name, inputs, items, each) for each in points]
             width = (points[0].astype(np.float64) - points[1]) @ np.ones(size)
+            if not width.all():
+                raise Unjudged("a step of a spread vanishes beside the numbers of a row")
             slopes[number] = (ends[0] - ends[1]) / width
         best = np.abs(np.diff(slopes, axis=0)).argmin(axis=0)
         chosen = np.take_along_axis(slopes, best[np.newaxis], axis=0)[0]

@@ -15,6 +15,7 @@ from ..references import groups_of
 from ..running import CHECK_BATCH, predict
 from .verdict import Unjudged
 
+ROUNDED = 1e-4  # 1 − p in float32 is wrong by 6e-8
 HELD = 1 << 22  # elements of mixed rows that are held at once
 
 
@@ -23,26 +24,34 @@ class Served:
     """What is explained, read from predictions of the served file.
 
     Logits are not among a classifier's outputs, but their differences are: log p_a − log p_b is the logit of a less
-    that of b. So each row's best class is explained against its second. Behind a Sigmoid, where 1 − p is rounded away,
-    it is the probability, and otherwise the output itself. `target` and `space` ask explain/ for the same.
+    that of b. So each row's best class is explained against its second. Behind a Sigmoid it is log p − log(1 − p), or
+    where p is rounded to 1 the probability, and otherwise the output itself. `target` and `space` ask explain/ for the
+    same; `link` says how the output is read.
     """
 
     case: Case
     pairs: Array
     target: explain.Target
     space: str | None
-    logs: bool
+    link: str
 
     @classmethod
-    def of(cls, case: Case) -> Served:
-        """Raises Unjudged for a Softmax over one class."""
+    def choices(cls, case: Case) -> list[Served]:
+        """What can be explained, the best for a comparison first. Raises Unjudged for a Softmax over one class."""
         link = case.model.explained(case.output).link
+        return [cls.of(case, link), cls.of(case, "identity")] if link == "sigmoid" else [cls.of(case, link)]
+
+    @classmethod
+    def of(cls, case: Case, link: str | None = None) -> Served:
+        """Behind a Sigmoid the probability, unless its `link` is named."""
+        own = case.model.explained(case.output).link
+        space = "probability" if own == "sigmoid" and link != "sigmoid" else None
+        link = link or ("identity" if own == "sigmoid" else own)
         ranked = np.argsort(-case.answer, axis=1, kind="stable")
-        logs = link == "softmax"
-        if logs and (ranked.shape[1] < 2 or case.outputs[case.output].ndim > 2):
+        if link == "softmax" and (ranked.shape[1] < 2 or case.outputs[case.output].ndim > 2):
             raise Unjudged("the classes of the output are not the only ones on its axis, or it has only one")
-        pairs = ranked[:, :2] if logs else ranked[:, :1]
-        return cls(case, pairs, case.target_at(pairs), "probability" if link == "sigmoid" else None, logs)
+        pairs = ranked[:, :2] if link == "softmax" else ranked[:, :1]
+        return cls(case, pairs, case.target_at(pairs), space, link)
 
     def value(self, inputs: Mapping[str, Array], items: Array) -> Array:
         """f float64 [M] of inputs [M, ...item], each with the target of the item [M] it was made from."""
@@ -52,11 +61,12 @@ class Served:
             answer = predict(case.served, case.manifest, some, case.engine)[case.output]
             parts.append(answer.reshape(len(answer), -1).astype(np.float64))
         chosen = np.take_along_axis(np.concatenate(parts), self.pairs[items], axis=1)
-        if not self.logs:
+        if self.link == "identity":
             return np.asarray(chosen[:, 0])
-        if (chosen <= 0).any():
-            raise Unjudged("the served file rounds a probability to 0, which has no logarithm")
-        return np.asarray(np.log(chosen[:, 0]) - np.log(chosen[:, 1]))
+        p, rest = chosen[:, 0], chosen[:, 1] if self.link == "softmax" else 1 - chosen[:, 0]
+        if (np.minimum(p, rest) <= (ROUNDED if self.link == "sigmoid" else 0)).any():
+            raise Unjudged("the served file rounds a probability to 0 or 1, which has no logit")
+        return np.asarray(np.log(p) - np.log(rest))
 
 
 @dataclass(frozen=True)
@@ -71,7 +81,7 @@ class Players:
     @classmethod
     def of(cls, case: Case, most: int) -> Players:
         """The manifest's groups or the elements, where they are at most so many; else as many runs of elements."""
-        given = groups_of(case.manifest) if case.manifest.explanation.groups else None
+        given = groups_of(case.manifest) if case.manifest.explanation.groups is True else None
         if given is not None and len(given[1]) <= most:
             return cls(given[0], len(given[1]), True)
         sizes = {name: array[0].size for name, array in case.inputs.items()}
@@ -87,7 +97,7 @@ class Players:
     @property
     def options(self) -> dict[str, object]:
         """What tells explain/ of them."""
-        return {"groups": dict(self.groups), "group_names": None} if self.declared else {}
+        return {"groups": dict(self.groups) if self.declared else None, "group_names": None}
 
     def shaped(self, phi: Array) -> dict[str, Array]:
         """Values [N, G] as explain/ names them."""

@@ -155,7 +155,8 @@ def _require_rescalable(network: nn.Module) -> None:
             called.add(node.target)
         elif node.op in ("call_function", "call_method"):
             name = _called(node)
-            scaled = name in SCALINGS and len(inputs) <= 1 and (name == "mul" or node.args[1] not in moving)
+            factors = [isinstance(given, fx.Node) and given in moving for given in node.args]
+            scaled = name in SCALINGS and sum(factors) <= 1 and (name == "mul" or not factors[1])
             if inputs and not scaled and name not in LINEAR_CALLS:
                 raise Unjudged(f"this judge has no rescale rule for {name}")
 

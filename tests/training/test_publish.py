@@ -86,6 +86,8 @@ def test_the_certificate_is_green(versions):
         assert certificate["gradients"]["finite_difference"]["passed"]
         assert certificate["methods"]["integrated_gradients"]["judge"]["passed"]
         assert set(certificate["methods"]) == set(version.manifest.explanation.methods)
+        assert certificate["passed"]
+        assert certificate["failures"] == []
         assert not any("refused" in report for report in certificate["methods"].values())
 
 
