@@ -36,6 +36,7 @@ from .methods import METHODS, Method
 from .model import Model
 from .programs import PROGRAMS, Program
 from .quality import CHECKS, Check
+from .removal import summarise
 from .request import Target
 from .run import Attribution, Run
 from .weights import weights
@@ -79,6 +80,7 @@ __all__ = [
     "randomised",
     "road",
     "spearman",
+    "summarise",
     "weight_layers",
     "weights",
 ]

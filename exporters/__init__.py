@@ -8,6 +8,7 @@ served file, and answers as objects of shap.
 
 from engine import Engine
 
+from .backgrounds import Background
 from .bridges import as_torch, predict_function, shap_explanation
 from .certificate import certify
 from .describing import describe, output_spec
@@ -32,6 +33,7 @@ from .running import open_engine
 from .verifying import exported_of, file_with_rows, rows_of, verify
 
 __all__ = [
+    "Background",
     "CertificateFailed",
     "Column",
     "Converted",

@@ -35,11 +35,11 @@ SIGMA = 1 / 22  # of the longer side: 10 pixels of 224
 
 def explanation(
     model: bytes,
-    *,
     inputs: Sequence[InputSpec],
     outputs: Sequence[OutputSpec],
     features: Sequence[Feature],
     background: Mapping[str, Array] | None,
+    *,
     method: str | None,
     baseline: Baseline | None,
     groups: bool | Spec | None,

@@ -18,6 +18,7 @@ from model_store import (
     OutputSpec,
 )
 
+from .backgrounds import Background, background_sets
 from .defaults import Spec, explanation
 from .errors import InvalidExport
 from .exported import Array, Exported
@@ -35,6 +36,7 @@ def describe(
     description: str = "",
     training: Mapping[str, Array] | None = None,
     background: Mapping[str, Array] | None = None,
+    backgrounds: Mapping[str, Background | Mapping[str, Array]] | None = None,
     examples: Sequence[Mapping[str, Any]] = (),
     method: str | None = None,
     baseline: Baseline | None = None,
@@ -46,36 +48,30 @@ def describe(
     """A draft manifest and its files; the methods on offer are those the graph and the files allow.
 
     training  the rows the model was trained on, by input name: they give each number its range seen in training
-    method, groups, removal  how it is explained unless a request says more; by the kind of model where they are left
-              open, or where the graph does not allow the method (defaults.py)
+    backgrounds  further sets of rows by name, of which at most 100 are kept (backgrounds.py)
+    method, groups, removal  how it is explained; by the kind of model where left open or not possible (defaults.py)
 
     Raises InvalidExport where graph, manifest and files contradict each other.
     """
     check_graph(model, inputs, outputs)
     check_background(inputs, background)
     ranged = [_ranged(feature, training) for feature in features] if training else list(features)
-    told = explanation(
-        model,
-        inputs=inputs,
-        outputs=outputs,
-        features=ranged,
-        background=background,
-        method=method,
-        baseline=baseline if background is not None else _without_background(baseline),
-        groups=groups,
-        removal=removal,
-    )
+    sets, packed = background_sets(_checked(inputs, backgrounds or {}), ranged)
+    known = baseline if background is not None else _without_background(baseline)
+    graph = (model, inputs, outputs, ranged, background)
+    told = explanation(*graph, method=method, baseline=known, groups=groups, removal=removal)
     manifest = Manifest(
         name=name,
         description=description,
         inputs=list(inputs),
         outputs=list(outputs),
         features=ranged,
+        backgrounds=sets,
         explanation=told,
         metrics=dict(metrics or {}),
         lineage=dict(lineage or {}),
     )
-    return Exported(model, _validated(manifest), background, tuple(examples))
+    return Exported(model, _validated(manifest), background, tuple(examples), background_sets=packed)
 
 
 def _validated(manifest: Manifest) -> Manifest:
@@ -151,6 +147,14 @@ def check_background(inputs: Sequence[InputSpec], background: Mapping[str, Array
                 f"background {spec.name!r}: {array.dtype.name} {list(array.shape[1:])} per row, "
                 f"expected {spec.dtype} {list(spec.item_shape)}"
             )
+
+
+def _checked(
+    inputs: Sequence[InputSpec], sets: Mapping[str, Background | Mapping[str, Array]]
+) -> Mapping[str, Background | Mapping[str, Array]]:
+    for each in sets.values():
+        check_background(inputs, each.rows if isinstance(each, Background) else each)
+    return sets
 
 
 def _ranged(feature: Feature, training: Mapping[str, Array]) -> Feature:

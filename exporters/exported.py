@@ -3,17 +3,15 @@
 from __future__ import annotations
 
 import dataclasses
-import io
 import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-import numpy as np
 from numpy.typing import NDArray
 
-from model_store import Role
+from model_store import pack_background
 
 from .errors import ExportError
 
@@ -46,10 +44,11 @@ class Exported:
     background: Mapping[str, Array] | None = None
     examples: Sequence[Mapping[str, Any]] = field(default=())
     certificate: Mapping[str, Any] | None = None
+    background_sets: Mapping[str, bytes] = field(default_factory=dict)
 
-    def files(self) -> dict[Role, bytes]:
-        """The version's files by role; deterministic bytes."""
-        found: dict[Role, bytes] = {"model": self.model}
+    def files(self) -> dict[str, bytes]:
+        """The version's files by role, and as "background/name" those of background sets; deterministic bytes."""
+        found = {"model": self.model, **{f"background/{name}": data for name, data in self.background_sets.items()}}
         if self.background is not None:
             found["background"] = pack(self.background)
         if self.examples:
@@ -65,9 +64,7 @@ class Exported:
 
 def pack(arrays: Mapping[str, Array]) -> bytes:
     """Arrays by input name as npz; numpy stamps its members with a fixed date, so equal arrays give equal bytes."""
-    out = io.BytesIO()
-    np.savez(out, allow_pickle=False, **{name: np.ascontiguousarray(array) for name, array in arrays.items()})
-    return out.getvalue()
+    return pack_background(arrays)
 
 
 def as_json(value: Any) -> bytes:
@@ -84,7 +81,7 @@ def write(exported: Exported, folder: Path) -> list[Path]:
     try:
         folder.mkdir(parents=True, exist_ok=True)
         for role, data in (*exported.files().items(), ("manifest", exported.manifest.to_bytes())):
-            path = folder / _NAMES.get(role, f"{role}.json")
+            path = folder / _NAMES.get(role, f"{role.replace('/', '-')}{'.npz' if '/' in role else '.json'}")
             path.write_bytes(data)
             written.append(path)
     except OSError as error:

@@ -154,10 +154,10 @@ def _with_methods(draft: Manifest, model: bytes, background: Mapping[str, Array]
     told = draft.explanation
     found = explanation(
         model,
-        inputs=draft.inputs,
-        outputs=draft.outputs,
-        features=draft.features,
-        background=background,
+        draft.inputs,
+        draft.outputs,
+        draft.features,
+        background,
         method=told.method,
         baseline=told.baseline or _baseline(draft, background),
         groups=told.groups if keep else None,

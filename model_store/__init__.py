@@ -6,6 +6,7 @@ Before a model is published it passes the gate (`check_model`), and a file witho
 keeps no database.
 """
 
+from .backgrounds import pack_background, read_background
 from .errors import (
     Conflict,
     CorruptBlob,
@@ -28,8 +29,10 @@ from .infer import infer_manifest
 from .layout import Decoded, from_model_layout, to_model_layout
 from .limits import Limits
 from .manifest import (
+    DEFAULT_BACKGROUND,
     ROLES,
     SCHEMA_VERSION,
+    BackgroundSet,
     Baseline,
     Batching,
     ExplanationDefaults,
@@ -50,9 +53,11 @@ from .verify import Problem
 
 __all__ = [
     "DEFAULT_ALIAS",
+    "DEFAULT_BACKGROUND",
     "MAX_PIXELS",
     "ROLES",
     "SCHEMA_VERSION",
+    "BackgroundSet",
     "Baseline",
     "Batching",
     "Conflict",
@@ -92,5 +97,7 @@ __all__ = [
     "decode_tensors",
     "from_model_layout",
     "infer_manifest",
+    "pack_background",
+    "read_background",
     "to_model_layout",
 ]

@@ -19,6 +19,8 @@ import rfc8785
 from .errors import InvalidManifest
 
 SCHEMA_VERSION = 1
+DEFAULT_BACKGROUND = "default"  # what files.background is called among the sets
+PREFIX = "background/"  # of the files of sets
 ROLES = ("model", "background", "examples", "certificate", "tokenizer")
 
 InputKind = Literal["image", "tabular", "text", "series", "tensor"]
@@ -32,6 +34,20 @@ class FileRef(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 
     digest: str
     size: int
+
+
+class BackgroundSet(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
+    """Rows that an explanation may compare with, under a name; an npz of one array for each input (backgrounds.py).
+
+    `kind` says how they came to be so few: "rows" as they are, centres of "kmeans", or a "sample". `weights`: the rows
+    do not count alike. A draft has no `file`; publishing fills it.
+    """
+
+    file: FileRef | None = None
+    rows: int
+    kind: Literal["rows", "kmeans", "sample"] = "rows"
+    weights: bool = False
+    note: str = ""
 
 
 class ImageSpec(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
@@ -165,6 +181,7 @@ class Manifest(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=
     description: str = ""
     created: str = ""
     files: dict[Role, FileRef] = {}
+    backgrounds: dict[str, BackgroundSet] = {}
     inputs: list[InputSpec]
     outputs: list[OutputSpec]
     features: list[Feature] = []
@@ -214,6 +231,21 @@ class Manifest(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=
     def with_files(self, files: dict[Role, FileRef], created: str) -> Manifest:
         """A copy with the given files and time of creation."""
         return msgspec.structs.replace(self, files=files, created=created)
+
+    @property
+    def every_file(self) -> dict[str, FileRef]:
+        """All files by what they are called: those of a role by it, those of background sets as "background/name"."""
+        sets = {f"{PREFIX}{name}": found.file for name, found in self.backgrounds.items()}
+        files: dict[str, FileRef] = {role: file for role, file in self.files.items()}  # noqa: C416 - widens the keys
+        return files | {name: file for name, file in sets.items() if file is not None}
+
+    def with_background_files(self, files: dict[str, FileRef]) -> Manifest:
+        """A copy in which these sets, by name, have these files."""
+        sets = {
+            name: msgspec.structs.replace(found, file=files.get(name, found.file))
+            for name, found in self.backgrounds.items()
+        }
+        return msgspec.structs.replace(self, backgrounds=sets)
 
     def input(self, name: str) -> InputSpec:
         """The input of this name; InvalidManifest if there is none."""

@@ -6,7 +6,7 @@ from dataclasses import dataclass, field
 
 from .blobs import Blobs
 from .errors import UnknownBlob
-from .manifest import Manifest, Role
+from .manifest import Manifest
 
 
 @dataclass(frozen=True)
@@ -29,15 +29,15 @@ class ModelVersion:
         """The SHA-256 of the ONNX file."""
         return self.manifest.files["model"].digest
 
-    def has(self, role: Role) -> bool:
-        """Whether the version carries a file of this role."""
-        return role in self.manifest.files
+    def has(self, role: str) -> bool:
+        """Whether the version carries a file of this role, or of a background set ("background/name")."""
+        return role in self.manifest.every_file
 
-    def file(self, role: Role) -> bytes:
+    def file(self, role: str) -> bytes:
         """The verified bytes of a file. Raises UnknownBlob if the version has none of this role, CorruptBlob."""
-        if role not in self.manifest.files:
+        if role not in self.manifest.every_file:
             raise UnknownBlob(f"{self.name}/{self.version}:{role}")
-        return self._blobs.get(self.manifest.files[role].digest)
+        return self._blobs.get(self.manifest.every_file[role].digest)
 
     @property
     def certificate_digest(self) -> str | None:

@@ -24,9 +24,10 @@ from .errors import (
     UnknownVersion,
 )
 from .files import flush_folder, locked, make_folder, names_in, translated
-from .manifest import ROLES, FileRef, Manifest, Role
+from .manifest import FileRef, Manifest
 from .model_version import ModelVersion
 from .pointers import Pointers, check_alias, is_version
+from .references import check_files, with_references
 from .validation import NAME
 from .verify import Problem, problems, read_manifest
 
@@ -72,27 +73,25 @@ class Store:
 
     # Versions
 
-    def publish(self, manifest: Manifest, files: Mapping[Role, bytes]) -> ModelVersion:
-        """Publish a new version of `manifest.name` with these files.
+    def publish(self, manifest: Manifest, files: Mapping[str, bytes]) -> ModelVersion:
+        """Publish a new version of `manifest.name` with these files, by role or as "background/name" of a set.
 
-        References already in `manifest.files` stay, if their blobs are in the store and whole. `created` is filled
+        References already in the manifest stay, if their blobs are in the store and whole. `created` is filled
         if it is empty. Raises InvalidManifest (also when there is no "model"), UnknownBlob, CorruptBlob.
         """
-        for role in files:
-            if role not in ROLES:
-                raise InvalidManifest(f"files.{role}", f"is no role; expected one of {', '.join(ROLES)}")
+        check_files(manifest, files)
         created = manifest.created or datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds")
         manifest = manifest.with_files(dict(manifest.files), created).validated()
         if "model" not in files and "model" not in manifest.files:
             raise InvalidManifest("files.model", "is missing; a version has a model")
         with self._writing():
-            references = dict(manifest.files)
+            references = manifest.every_file
             for role, reference in references.items():
                 if role not in files and len(self._blobs.get(reference.digest)) != reference.size:
                     raise InvalidManifest(f"files.{role}.size", f"got {reference.size}, the blob has another")
             for role, data in files.items():
                 references[role] = FileRef(self._blobs.put(data), len(data))
-            manifest = manifest.with_files(references, created)
+            manifest = with_references(manifest, references, created)
             digest = self._blobs.put(manifest.to_bytes())
             version = Pointers(self.root, manifest.name).add_version(digest)
         return ModelVersion(manifest.name, version, digest, manifest, False, self._blobs)
@@ -205,7 +204,7 @@ class Store:
             for name in self.models():
                 for version in self.versions(name):
                     needed.add(version.digest)
-                    needed.update(file.digest for file in version.manifest.files.values())
+                    needed.update(file.digest for file in version.manifest.every_file.values())
                     needed.update([version.renewed] if version.renewed else [])
             doomed = [(digest, path) for digest, path in self._blobs.all() if digest and digest not in needed]
             leftovers = list(self._leftovers())

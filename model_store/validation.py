@@ -11,7 +11,17 @@ import re
 from collections.abc import Iterable
 
 from .errors import InvalidManifest, shown
-from .manifest import Dim, ExplanationDefaults, Feature, FileRef, ImageSpec, InputSpec, Manifest, OutputSpec
+from .manifest import (
+    DEFAULT_BACKGROUND,
+    Dim,
+    ExplanationDefaults,
+    Feature,
+    FileRef,
+    ImageSpec,
+    InputSpec,
+    Manifest,
+    OutputSpec,
+)
 
 NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,99}")
 NAME_RULE = "1 to 100 letters, digits, '.', '_' or '-', starting with a letter or digit"
@@ -29,6 +39,7 @@ def check_sense(manifest: Manifest) -> None:
     _check_created(manifest.created)
     for role, file in manifest.files.items():
         _check_file(f"files.{role}", file)
+    _check_backgrounds(manifest)
     if not manifest.inputs:
         raise InvalidManifest("inputs", "is empty; a served model has at least one input")
     if not manifest.outputs:
@@ -63,6 +74,19 @@ def _check_file(path: str, file: FileRef) -> None:
         raise InvalidManifest(f"{path}.digest", f"got {shown(file.digest)}, expected 64 lower-case hex digits")
     if file.size < 0:
         raise InvalidManifest(f"{path}.size", f"got {file.size}, expected 0 or more bytes")
+
+
+def _check_backgrounds(manifest: Manifest) -> None:
+    for name, found in manifest.backgrounds.items():
+        path = f"backgrounds.{name}"
+        if not NAME.fullmatch(name):
+            raise InvalidManifest("backgrounds", f"got {shown(name)}, expected {NAME_RULE}")
+        if name == DEFAULT_BACKGROUND and "background" in manifest.files:
+            raise InvalidManifest(path, "stands beside files.background, which is the set of this name")
+        if found.rows < 1:
+            raise InvalidManifest(f"{path}.rows", f"got {found.rows}, expected at least 1")
+        if found.file is not None:
+            _check_file(f"{path}.file", found.file)
 
 
 def _check_tensor(path: str, spec: InputSpec | OutputSpec) -> None:

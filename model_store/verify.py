@@ -82,7 +82,7 @@ def _model_problems(root: Path, blobs: Blobs, name: str) -> Iterator[Problem]:
         except StoreError as error:
             yield _problem(path, error)
             continue
-        for role, file in manifest.files.items():
+        for role, file in manifest.every_file.items():
             if not blobs.has(file.digest):
                 yield Problem(path, f"its {role} (digest {file.digest}) is not in the store")
             elif blobs.place(file.digest).stat().st_size != file.size:

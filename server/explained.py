@@ -12,19 +12,20 @@ import explain
 from model_store import Decoded, OutputSpec
 
 from . import features, grouping, references, targets
+from .loaded import LoadedModel
 from .messages import Answer, ExplainAnswer, ExplainRequest
 
 
 def explained_answer(
+    loaded: LoadedModel,
     predicted: Answer,
     run: explain.Run,
-    spec: OutputSpec,
     decoded: Decoded,
     request: ExplainRequest,
     compared: Mapping[str, Any],
 ) -> ExplainAnswer:
     """The prediction together with its explanation so far; `compared` is what explain/ was given to compare with."""
-    rows, attribution = decoded.rows, run.result()
+    rows, attribution, spec = decoded.rows, run.result(), targets.output_spec(loaded.manifest, request.output)
     removed = grouping.removed(run, predicted.manifest, request, compared)
     names = None if removed.groups is None else [entry["names"] for entry in removed.groups]
     figures = (attribution.values, attribution.errors, attribution.half_widths)
@@ -48,6 +49,7 @@ def explained_answer(
         groups=removed.groups,
         removal=removed.removal,
         group_index=removed.index,
+        background=references.quoted(loaded, request, compared),
         features=features.by_feature(predicted.manifest, decoded.inputs, figures, names, rows),
         compared=references.sent(request, compared),
         base_values=_numbers(attribution.base_values),

@@ -7,27 +7,24 @@ predicted with is never parsed for explanations.
 
 from __future__ import annotations
 
-import io
 import threading
-import zipfile
 from collections import OrderedDict
 from collections.abc import Iterator
 from contextlib import contextmanager
 from functools import cached_property
 
-import numpy as np
-
 import engine
 import explain
-from model_store import CorruptBlob, InvalidManifest, ModelVersion, Role, StoreError, UnknownBlob
+from model_store import CorruptBlob, ModelVersion, StoreError, UnknownBlob
 
 from . import certified
+from .backgrounds import BackgroundSets
 from .errors import ModelUnusable
 from .messages import Array
 
 
 class LoadedModel:
-    """One version: its artifact, its explain handle and its background."""
+    """One version: its artifact, its explain handle and its background sets."""
 
     def __init__(self, version: ModelVersion) -> None:
         self.version = version
@@ -71,30 +68,22 @@ class LoadedModel:
 
     @property
     def background(self) -> dict[str, Array] | None:
-        """Background rows by input name, axis 0 = rows; None where the model has none.
+        """Rows of the default background set by input name, axis 0 = rows; None where the model has none.
 
         Raises:
             ModelUnusable: the file is damaged.
             InvalidManifest: the file is no npz of the model's inputs.
         """
-        with self._lock:
-            return self._background
+        found = self.backgrounds.get()
+        return None if found is None else found.arrays
 
     @cached_property
-    def _background(self) -> dict[str, Array] | None:
-        if "background" not in self.manifest.files:
-            return None
-        try:
-            with np.load(io.BytesIO(file_of(self.version, "background")), allow_pickle=False) as archive:
-                arrays = {name: archive[name] for name in archive.files}
-        except (ValueError, OSError, zipfile.BadZipFile) as error:
-            raise InvalidManifest("files.background", "is no npz of plain arrays") from error
-        if set(arrays) != {spec.name for spec in self.manifest.inputs}:
-            raise InvalidManifest("files.background", "does not hold one array for each input")
-        return arrays
+    def backgrounds(self) -> BackgroundSets:
+        """All background sets, by name."""
+        return BackgroundSets(self.manifest, lambda role: file_of(self.version, role))
 
 
-def file_of(version: ModelVersion, role: Role) -> bytes:
+def file_of(version: ModelVersion, role: str) -> bytes:
     """The bytes of a version's file.
 
     Raises:
@@ -105,7 +94,7 @@ def file_of(version: ModelVersion, role: Role) -> bytes:
         return version.file(role)
     except (CorruptBlob, UnknownBlob) as error:
         why = f"is damaged: {error.problem}" if isinstance(error, CorruptBlob) else "is not in the store"
-        file = f"its {role} file {version.manifest.files[role].digest}"
+        file = f"its {role} file {version.manifest.every_file[role].digest}"
         raise ModelUnusable(f"model {version.name} version {version.version}: {file} {why}") from error
 
 

@@ -73,9 +73,10 @@ class ExplainRequest(PredictRequest):
     """An explanation asked for; None leaves the choice to the model's manifest.
 
     ``target`` is what the client wrote: a class index or name, ``{"class": a, "versus": b}``, or a list with one of
-    these per row. ``baseline`` and ``background`` are an instance and a list of instances of the model. ``groups`` says
-    what is removed together and ``removal`` what takes its place, as specs; groups may be whole numbers for each input,
-    called ``group_names``. ``checks`` is a list of names of checks, or their parameters by name.
+    these per row. ``baseline`` is an instance of the model, ``background`` a list of instances or a background
+    set. ``groups`` says what is removed together and ``removal`` what takes its place, as specs; groups may be whole
+    numbers for each input, called ``group_names``. ``checks`` is a list of names of checks, or their parameters by
+    name.
     """
 
     method: str | None = None
@@ -163,7 +164,7 @@ class ExplainAnswer(Answer):
     ``values`` are the attributions by input name, axis 0 = rows, ``errors`` their errors where the method has them,
     of the kind ``error_kind`` ("standard_error" of a sample, "quadrature_error" of an adaptive rule), ``half_widths``
     those of their 95 % intervals; ``groups``, ``removal`` and ``group_index`` tell what was removed and what took its
-    place (grouping.py);
+    place (grouping.py), ``background`` which rows were compared with (backgrounds.py);
     ``features`` the same per row and feature where the manifest names features, else None. ``compared`` holds the
     baseline and background the client sent itself. The other sequences have one entry per row. A ``provisional``
     answer is what was known when it was sent, and no decision.
@@ -183,6 +184,7 @@ class ExplainAnswer(Answer):
     groups: Sequence[Mapping[str, Any]] | None = None
     removal: Sequence[Mapping[str, Any]] | None = None
     group_index: Arrays = field(default_factory=dict)
+    background: Mapping[str, Any] | None = None
     features: Sequence[Sequence[FeatureAttribution]] | None = None
     compared: Arrays = field(default_factory=dict)
     base_values: Sequence[float] | None = None

@@ -6,8 +6,9 @@ from collections.abc import Mapping
 from typing import Any
 
 import explain
+from model_store import DEFAULT_BACKGROUND
 
-from . import certified, checks, explainers, grouping
+from . import backgrounds, certified, checks, explainers, grouping
 from .errors import BadRequest, MethodNotOffered
 from .loaded import LoadedModel
 from .messages import ExplainRequest
@@ -80,7 +81,7 @@ def _brought(loaded: LoadedModel, method: str, request: ExplainRequest) -> bool:
 def _lacks(loaded: LoadedModel, method: str) -> str | None:
     """What a method needs and the model does not have: "background", "reference", or None."""
     needs, default = explain.METHODS[method].needs, loaded.manifest.explanation.baseline
-    if "background" in loaded.manifest.files:
+    if DEFAULT_BACKGROUND in loaded.backgrounds.names:
         return None
     if explain.METHODS[method].removes and loaded.manifest.explanation.removal is not None:
         return None
@@ -167,5 +168,6 @@ def describe(loaded: LoadedModel) -> dict[str, Any]:
             for name in offered
         ],
         "checks": checks.describe(),
+        "backgrounds": backgrounds.describe(loaded.manifest),
         "refused": [{"name": name, "reason": reason(loaded, name)} for name in refused],
     }

@@ -39,7 +39,7 @@ def compared(loaded: LoadedModel, method: str, request: ExplainRequest, limit: i
     if "baseline" in needs or optional:
         found["baseline"] = baseline(loaded, request.baseline)
     if "background" in needs and not removes:
-        found["background"] = background(loaded, request.background, limit)
+        found |= background(loaded, request.background, limit)
     if removes:
         found |= _in_place_of(loaded, "background" in needs, request, limit)
         found["layouts"] = grouping.layouts(loaded.manifest)
@@ -60,22 +60,22 @@ def _in_place_of(loaded: LoadedModel, always: bool, request: ExplainRequest, lim
         )
     removal = request.removal if sent else loaded.manifest.explanation.removal
     if removal is not None:
-        rows_of = background(loaded, request.background, limit) if grouping.of_background(removal) else None
-        return {"removal": removal, **({} if rows_of is None else {"background": rows_of})}
+        rows_of = background(loaded, request.background, limit) if grouping.of_background(removal) else {}
+        return {"removal": removal, **rows_of}
     if always:
-        return {"background": background(loaded, request.background, limit)}
+        return background(loaded, request.background, limit)
     rows = features.kind_of_model(loaded.manifest) == "tabular" and loaded.background is not None
     if request.background is not None or (request.baseline is None and rows):
-        return {"background": background(loaded, request.background, limit)}
+        return background(loaded, request.background, limit)
     start = baseline(loaded, request.baseline)
-    return {"background": loaded.background} if start is None else {"baseline": start}
+    return background(loaded, None, limit) if start is None else {"baseline": start}
 
 
 def _beside(loaded: LoadedModel, method: str, request: ExplainRequest, limit: int) -> dict[str, Any]:
     """What a check puts in the place of what it removes, where the method compares with nothing: a baseline, or for a
     method that would compare with it the model's own background."""
     if methods.takes(method, "baseline"):
-        return {"background": background(loaded, request.background, limit)}
+        return background(loaded, request.background, limit)
     return {"baseline": baseline(loaded, request.baseline)}
 
 
@@ -83,18 +83,37 @@ def _codes(manifest: Manifest) -> bool:
     return any(np.dtype(spec.dtype).kind in "biu" for spec in manifest.inputs)
 
 
-def background(loaded: LoadedModel, instances: Any, limit: int) -> dict[str, Array] | None:
-    """Background rows by input name, axis 0 = rows: the request's instances, else the model's own, else None.
+def background(loaded: LoadedModel, asked: Any, limit: int) -> dict[str, Any]:
+    """Background rows by input name, axis 0 = rows, and how much each counts, by the names explain/ has for them: the
+    request's instances, or the set that it names, else the model's own, else nothing.
 
     Raises:
-        BadRequest: no list of rows, or more than ``limit``.
+        BadRequest: no list of rows, or more than ``limit``; no set of this name.
         InvalidInput: a row that does not fit the model.
     """
-    if instances is None:
-        return loaded.background
-    if not isinstance(instances, list) or not 0 < len(instances) <= limit:
-        raise BadRequest("background", type(instances).__name__, f"a list of 1 to {limit} instances of the model")
-    return dict(decode_rows(loaded.manifest, instances).inputs)
+    if isinstance(asked, list):
+        if not 0 < len(asked) <= limit:
+            raise BadRequest("background", f"a list of {len(asked)}", f"a list of 1 to {limit} instances of the model")
+        return {"background": dict(decode_rows(loaded.manifest, asked).inputs)}
+    if not isinstance(asked, str | Mapping | None):
+        raise BadRequest("background", type(asked).__name__, "a list of instances, or a background set")
+    found = loaded.backgrounds.get() if asked is None else loaded.backgrounds.asked(asked)
+    if found is None:
+        return {}
+    return {"background": found.arrays, **({} if found.weight is None else {"background_weight": found.weight})}
+
+
+def quoted(loaded: LoadedModel, request: ExplainRequest, compared: Mapping[str, Any]) -> dict[str, Any] | None:
+    """What an answer says of the background that was compared with: name, digest, rows; None without one."""
+    rows = compared.get("background")
+    if rows is None:
+        return None
+    if isinstance(request.background, list):
+        count = len(next(iter(rows.values())))
+        return {"name": None, "digest": explain.digest_arrays(rows), "rows": count, "summary": None}
+    sets = loaded.backgrounds
+    found = sets.get() if request.background is None else sets.asked(request.background)
+    return None if found is None else dict(found.quoted)
 
 
 def baseline(loaded: LoadedModel, instance: Any) -> dict[str, Array] | None:
@@ -157,6 +176,6 @@ def sent(request: ExplainRequest, compared: Mapping[str, Any]) -> dict[str, Arra
     return {
         f"{role}.{name}": array
         for role, given in came.items()
-        if given is not None
+        if given is not None and not (role == "background" and not isinstance(given, list))
         for name, array in (compared.get(role) or {}).items()
     }

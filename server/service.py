@@ -266,12 +266,12 @@ class Service:
         )
         while (chunk := run.chunk()) is not None:
             if provisional and run.ready:
-                yield replace(explained_answer(predicted, run, spec, decoded, request, compared), provisional=True)
+                yield replace(explained_answer(loaded, predicted, run, decoded, request, compared), provisional=True)
             program, feeds = chunk
             result = self.engine.run(program, feeds, lane="explain", deadline=clock.deadline)
             predicted.runs.add(result)
             run.update(result.outputs)
-        yield explained_answer(predicted, run, spec, decoded, request, compared)
+        yield explained_answer(loaded, predicted, run, decoded, request, compared)
 
     def _recorded(self, answer: AnswerT, request: PredictRequest, clock: Clock) -> AnswerT:
         if self.audit is None:

@@ -23,6 +23,7 @@ from .predict import show, shown
 @click.option("--space", help="logit, probability or output.")
 @click.option("--groups", help="What is removed together: a kind of groups by name, or JSON; see docs/groups.md.")
 @click.option("--removal", help="What takes the place of what is removed: a kind by name, or JSON.")
+@click.option("--background", help="A background set of the model, by name or as JSON; or instances as JSON.")
 @click.option("--seed", type=int, help="Seed of methods that draw samples.")
 @click.option("--parameter", "parameters", multiple=True, metavar="NAME=VALUE", help="Of the method; repeatable.")
 @click.option("--check", "checks", multiple=True, metavar="NAME", help="A check of the answer; repeatable.")
@@ -47,7 +48,7 @@ def command(
     """Explain MODEL's answer to rows or an image, in this process or at a running server."""
     check_one_kind(rows, picture)
     accept = JSON if out is None else _picture_type(out)
-    for name in ("target", "groups", "removal"):
+    for name in ("target", "groups", "removal", "background"):
         if members[name] is not None and picture is None:
             members[name] = value_of(members[name])
     given = {name: value for name, value in members.items() if value is not None}

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from functools import lru_cache
 from itertools import combinations
 from math import comb
 from typing import Any
@@ -11,8 +10,7 @@ from typing import Any
 import numpy as np
 
 from ..errors import InvalidParameter
-
-KEPT = 16
+from .kept import kept
 
 
 @dataclass(frozen=True, eq=False)
@@ -69,7 +67,7 @@ class Sample:
         """All that was listed and drawn."""
         return self.upto(len(self.order))
 
-    @lru_cache(KEPT)  # noqa: B019 - a few samples are kept, and what is asked of them again and again
+    @kept(lambda coalitions: 2 * coalitions.masks.size)
     def upto(self, draws: int) -> Coalitions:
         """What the first draws give: distinct pairs, each weighing as often as it was drawn."""
         counts = np.bincount(self.order[:draws]).astype(np.float64)
@@ -80,7 +78,7 @@ class Sample:
         return Coalitions(masks, np.concatenate([self.weights, shares]), self.left == 0.0, counts if draws else None)
 
 
-@lru_cache(KEPT)
+@kept(lambda sample: sample.listed.size + sample.pairs.size)
 def sample_coalitions(players: int, budget: int, seed: int) -> Sample:
     """At most `budget` coalitions: whole sizes from the outside in while they fit, then pairs drawn at random.
 

@@ -6,8 +6,6 @@ coalitions that a seed gives.
 
 from __future__ import annotations
 
-from functools import lru_cache
-
 import numpy as np
 
 from ..errors import InvalidParameter
@@ -15,8 +13,7 @@ from ..plans import Budget, Plan, RegressionPlan
 from ..request import Request
 from .base import BUDGET, TOLERANCE, Method, Parameter, bounded, by_group
 from .coalitions import Coalitions, sample_coalitions
-
-KEPT = 16
+from .kept import kept
 
 
 def kernel_matrix(masks: np.ndarray, weights: np.ndarray) -> np.ndarray:
@@ -85,7 +82,7 @@ class Regression:
         return phi, np.sqrt(np.maximum(variance, 0.0)), self.freedom
 
 
-@lru_cache(KEPT)
+@kept(lambda regression: regression.matrix.size + 2 * regression.coalitions.masks.size)
 def _regression(coalitions: Coalitions) -> Regression:
     return Regression(coalitions)
 

@@ -37,11 +37,15 @@ class Ends:
 
     def steps(self) -> Iterator[Step]:
         """One evaluation of every item and of every row of the background."""
-        for task in blocks(self.request.model, self.request.inputs, 1):
-            yield Step(self.program, self._feeds(self.request.inputs, task.rows), partial(self._at_items, task.rows))
-        others = self.background or {}
+        inputs, others = self.request.inputs, self.background or {}
+        for task in blocks(self.request.model, inputs, 1):
+            first = {name: array[task.rows][:1] for name, array in inputs.items()}
+            feeds = self._feeds({name: array[task.rows] for name, array in inputs.items()}, first, np.ones(1), 1.0)
+            yield Step(self.program, feeds, partial(self._at_items, task.rows))
         for task in blocks(self.request.model, others, 1) if others else ():
-            yield Step(self.program, self._feeds(others, task.rows), partial(self._at_background, task.rows))
+            rows = {name: array[task.rows] for name, array in others.items()}
+            one = {name: array[:1] for name, array in rows.items()}
+            yield Step(self.program, self._feeds(one, rows, self.weight[task.rows], 0.0), self._at_background)
 
     def values(self) -> tuple[np.ndarray, np.ndarray | None]:
         """f at the items [N], and its mean over the background [N] or None."""
@@ -50,18 +54,17 @@ class Ends:
         spread = np.broadcast_to(self._mean, (self.request.items, 1, len(self._mean)))
         return self._explained, pick(self.request, spread, slice(0, self.request.items))[:, 0]
 
-    def _feeds(self, arrays: Arrays, rows: slice) -> Arrays:
-        dtype = np.dtype(self.request.explained.dtype)
-        feeds = {name: array[rows] for name, array in arrays.items()}
-        for name, array in arrays.items():
-            feeds[f"{name}.groups"] = np.zeros(array.shape[1:], dtype=np.int64)
-            feeds[f"{name}.background"] = array[rows][:1]
-        feeds["mask"] = np.ones((rows.stop - rows.start, 1, 1), dtype=dtype)
-        return feeds | {"background.weight": np.ones(1, dtype=dtype)}
+    def _feeds(self, items: Arrays, rows: Arrays, weight: np.ndarray, kept: float) -> Arrays:
+        """Items with everything `kept` (1), or with all of it taken from these rows (0), which count by `weight`."""
+        dtype, count = np.dtype(self.request.explained.dtype), len(next(iter(items.values())))
+        feeds = items | {f"{name}.background": array for name, array in rows.items()}
+        feeds |= {f"{name}.groups": np.zeros(array.shape[1:], dtype=np.int64) for name, array in items.items()}
+        return feeds | {"mask": np.full((count, 1, 1), kept, dtype=dtype), "background.weight": weight.astype(dtype)}
 
     def _at_items(self, rows: slice, outputs: Mapping[str, np.ndarray]) -> None:
         self._explained[rows] = pick(self.request, outputs["value"].astype(np.float64), rows)[:, 0]
 
-    def _at_background(self, rows: slice, outputs: Mapping[str, np.ndarray]) -> None:
-        total = self.weight[rows] @ outputs["value"][:, 0].astype(np.float64)
+    def _at_background(self, outputs: Mapping[str, np.ndarray]) -> None:
+        """Add a part's share of the mean: the weights of the parts together sum to 1."""
+        total = outputs["value"][0, 0].astype(np.float64)
         self._mean = total if self._mean is None else self._mean + total

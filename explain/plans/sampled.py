@@ -29,6 +29,7 @@ from .budget import TOLERANCE, Budget, largest
 ROUND = 64
 POWERS = 4  # of samples; behind their sums stand those of squares and fourth powers of what pairs differ by
 SQUARE, FOURTH = POWERS, POWERS + 1
+LEAP = 4  # times the samples so far, at most, before the need is judged anew: the largest value may be small by chance
 MARGIN = 1.2  # samples beyond those that the pilot calls for, since its error is itself a guess
 Judged = tuple[np.ndarray, np.ndarray, np.ndarray]
 Statistic = Callable[[np.ndarray, np.ndarray, np.ndarray], Judged]
@@ -214,7 +215,7 @@ class SampledPlan(ABC):
         needed = MARGIN * (spread / allowed) ** 2 if allowed > 0 else np.inf
         if self.turn and allowed > 0:
             needed = min(needed, self._in_turns(item, allowed))
-        wanted = min(max(needed, 2 * self.pilot, count + 1), self.budget.max_evals + self.look)
+        wanted = min(max(min(needed, LEAP * count), 2 * self.pilot, count + 1), self.budget.max_evals + self.look)
         self.goals[item] = -(-int(np.ceil(wanted)) // self.look) * self.look
 
     def _in_turns(self, item: int, allowed: float) -> float:

@@ -18,7 +18,7 @@ from ..request import Arrays, Request
 from .base import Step, capacity, pick
 from .ends import Ends
 
-HELD = 1 << 24  # numbers that taken-apart first layers of a request may hold: 64 MiB of float32
+HELD = 1 << 24  # numbers that first layers taken apart may hold at a time: 64 MiB of float32
 ELEMENTS = 1 << 21  # of the first layer in one run of the rest, measured like those of base.py
 
 
@@ -37,6 +37,7 @@ class Worths:
         self.program = compile_program(request.model, "masked_forward", **self.options, **self.kinds)
         self.width = self._first_layer_width() if binary and not paired else 0
         self._parts: dict[int, tuple[np.ndarray, np.ndarray]] = {}
+        self._sound: dict[int, bool] = {}  # whether an item's parts are numbers, so that they add up
         self.spent = np.zeros(request.items, dtype=np.int64)
         self.full, self.empty = np.full(request.items, np.nan), np.full(request.items, np.nan)
 
@@ -88,13 +89,29 @@ class Worths:
         distinct, places = _distinct(masks)
         self.spent[items] -= (len(masks) - len(distinct)) * self.rows
         found = np.zeros((len(items), len(distinct)))
-        if self._worth_taking_apart(len(items), len(distinct)):
-            yield from self._rest(items, distinct, found)
+        if not self._worth_taking_apart(len(distinct)):
+            yield from self._blocks(items, distinct, found)
         else:
-            yield from self._blocks(items, distinct, found, None)
+            together = HELD // self._size()
+            for at in range(0, len(items), together):
+                yield from self._apart(items[at : at + together], distinct, found[at : at + together])
+                if len(items) > together:
+                    self._parts.clear()
         f[:] = found[:, places]
 
-    def _blocks(self, items: np.ndarray, masks: np.ndarray, f: np.ndarray, pairs: np.ndarray | None) -> Iterator[Step]:
+    def _apart(self, items: np.ndarray, masks: np.ndarray, f: np.ndarray) -> Iterator[Step]:
+        """Items whose first layer can be taken apart and put together, and others through the whole model."""
+        yield from self._take_apart([int(item) for item in items if int(item) not in self._parts])
+        apart = np.array([self._sound[int(item)] for item in items])
+        for some, evaluated in ((apart, self._rest), (~apart, self._blocks)):
+            if some.any():
+                part = np.zeros((int(some.sum()), len(masks)))
+                yield from evaluated(items[some], masks, part)
+                f[some] = part
+
+    def _blocks(
+        self, items: np.ndarray, masks: np.ndarray, f: np.ndarray, pairs: np.ndarray | None = None
+    ) -> Iterator[Step]:
         """Blocks of items, coalitions and background rows, each through the whole model."""
         limit, count = capacity(self.request.model, self.request.inputs), masks.shape[-2]
         width = min(self.rows, limit)
@@ -139,13 +156,12 @@ class Worths:
         """Numbers that the first layer of one item is taken apart into."""
         return (self.request.groups.count + 1) * self.removal.size * self.width
 
-    def _worth_taking_apart(self, items: int, masks: int) -> bool:
-        """Whether the parts fit, and are fewer evaluations than the masks they save, now or in later rounds."""
-        return bool(self.width) and items * self._size() <= HELD and masks > self.request.groups.count // 2
+    def _worth_taking_apart(self, masks: int) -> bool:
+        """Whether the parts of an item fit, and are fewer evaluations than the masks they save, now or later."""
+        return bool(self.width) and self._size() <= HELD and masks > self.request.groups.count // 2
 
     def _rest(self, items: np.ndarray, masks: np.ndarray, f: np.ndarray) -> Iterator[Step]:
         """Coalitions through what follows the first layer."""
-        yield from self._take_apart([int(item) for item in items if int(item) not in self._parts])
         program = compile_program(self.request.model, "masked_rest", **self.options)
         dtype = np.dtype(self.request.explained.dtype)
         step = max(1, ELEMENTS // (self.removal.size * self.width))
@@ -174,7 +190,9 @@ class Worths:
 
     def _keep(self, item: int, outputs: Mapping[str, np.ndarray]) -> None:
         layer = outputs["layer"][0]
-        self._parts[item] = (layer[0], layer[1:] - layer[0])
+        with np.errstate(invalid="ignore", over="ignore"):
+            self._parts[item] = (layer[0], layer[1:] - layer[0])
+        self._sound[item] = all(bool(np.isfinite(part).all()) for part in self._parts[item])
 
 
 def _distinct(masks: np.ndarray) -> tuple[np.ndarray, np.ndarray]:

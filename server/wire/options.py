@@ -47,6 +47,10 @@ def explain_request(base: PredictRequest, options: Mapping[str, Any]) -> Explain
 
 
 def _check_removed(options: Mapping[str, Any]) -> None:
+    rows = options.get("background")
+    if not isinstance(rows, list | str | dict | None):
+        expected = "a list of instances, the name of a background set, or an object of name, size and kind"
+        raise BadRequest("background", kind_of(rows), expected)
     groups, names, removal = (options.get(name) for name in ("groups", "group_names", "removal"))
     if not isinstance(groups, str | dict | list | None):
         raise BadRequest("groups", kind_of(groups), EXPECTED)
@@ -65,7 +69,7 @@ def from_query(query: Mapping[str, str]) -> dict[str, Any]:
     options: dict[str, Any] = {}
     parameters: dict[str, Any] = {}
     for name, text in query.items():
-        if name in ("baseline", "background", "parameters"):
+        if name in ("baseline", "parameters") or (name == "background" and text[:1] == "["):
             raise BadRequest(f"query {name}", "it", "a JSON body for this member")
         if name in MEMBERS:
             options[name] = text if name in ("method", "output", "space") else _value(text, name)

@@ -98,6 +98,7 @@ def explain_answer(answer: ExplainAnswer) -> dict[str, Any]:
     body["program_digest"] = answer.program_digest
     body["baseline_digest"] = answer.baseline_digest
     body["background_digest"] = answer.background_digest
+    body["background"] = plain(answer.background)
     return body
 
 

@@ -243,6 +243,7 @@ def explanation(answer: ExplainAnswer) -> dict[str, Any]:
         "program_digest": answer.program_digest,
         "baseline_digest": answer.baseline_digest,
         "background_digest": answer.background_digest,
+        "background": plain(answer.background),
         "decisions": list(answer.decisions),
     }
 
@@ -263,10 +264,7 @@ def _attributions(answer: ExplainAnswer) -> list[dict[str, Any]]:
 
 
 def _further(answer: ExplainAnswer) -> dict[str, Any]:
-    """Further tensors by input, where there are any: errors, half widths of intervals, the group of each element.
-
-    An error that is not known is null.
-    """
+    """Further tensors by input, where there are any: errors (null if not known), half widths, groups of elements."""
     kinds = {str(answer.error_kind): answer.errors, "half_width": answer.half_widths, "groups": answer.group_index}
     tensors = [
         {

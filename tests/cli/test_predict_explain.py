@@ -109,6 +109,19 @@ def test_groups_and_removal_are_passed_on(glasshouse, store, picture):
     assert (done.exit_code, "groups: blocks" in done.output) == (2, True), done.output
 
 
+def test_a_background_is_passed_on(glasshouse, store):
+    common = ["explain", "linear", "--row", json.dumps(ROW), "--method", "exact_shap", "--json", "--background"]
+    done = glasshouse(*common, "[[1, 1, 1]]")
+    assert done.exit_code == 0, done.output
+    values = [entry["attribution"] for entry in json.loads(done.output)["explanations"][0]["attributions"]]
+    assert values == pytest.approx([weight * (value - 1) for weight, value in zip(WEIGHT, ROW, strict=True)])
+    done = glasshouse(*common, '{"name": "default", "size": 1}')
+    assert done.exit_code == 0, done.output
+    assert json.loads(done.output)["background"]["rows"] == 1
+    done = glasshouse(*common, "older")
+    assert (done.exit_code, "the name of one of its sets (default)" in done.output) == (2, True), done.output
+
+
 @pytest.mark.parametrize(("name", "start"), [("why.png", b"\x89PNG\r\n"), ("why.svg", b"<svg")])
 def test_pictures_are_written(glasshouse, store, picture, home, name, start):
     for model, asked in (("linear", ["--row", json.dumps(ROW)]), ("brightness", ["--image", str(picture)])):

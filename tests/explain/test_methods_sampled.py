@@ -190,7 +190,7 @@ def test_it_stops_at_the_tolerance_after_whole_looks() -> None:
         assert np.abs(drawn.std(axis=0, ddof=1) / np.sqrt(taken) / behind - 1).max() > 1e-3
         pilot = drawn[: samples.PILOT]
         asked = sampled.MARGIN * (pilot.std(axis=0, ddof=1).max() / (0.02 * np.abs(pilot.mean(axis=0)).max())) ** 2
-        assert taken >= np.floor(max(asked, 2 * samples.PILOT))
+        assert taken >= np.floor(max(min(asked, sampled.LEAP * samples.PILOT), 2 * samples.PILOT))
         wanted.append(taken)
     assert len(set(wanted)) > 2
 

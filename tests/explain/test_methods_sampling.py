@@ -95,7 +95,7 @@ def solved(masks: np.ndarray, weights: np.ndarray, f: Any) -> np.ndarray:
 
 def test_the_kernel_of_all_coalitions_is_shapleys_formula() -> None:
     for players in range(1, 8):
-        sample = sample_coalitions(players, 2**players, seed=0).whole
+        sample = sample_coalitions(players, 2**players, 0).whole
         assert sample.complete
         masks = all_coalitions(players)
         np.testing.assert_allclose(kernel_matrix(sample.masks, sample.weights), exact_matrix(masks), atol=1e-12)
@@ -103,7 +103,7 @@ def test_the_kernel_of_all_coalitions_is_shapleys_formula() -> None:
 
 def test_shares_of_the_sizes_are_those_of_the_shapley_kernel() -> None:
     for budget in (18, 40, 150, 400):
-        sample = sample_coalitions(PLAYERS, budget, seed=1).whole
+        sample = sample_coalitions(PLAYERS, budget, 1).whole
         sizes = sample.masks.sum(axis=1).astype(int)
         assert len(sample.masks) <= budget
         assert len({mask.tobytes() for mask in sample.masks}) == len(sample.masks)

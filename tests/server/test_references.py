@@ -55,11 +55,9 @@ def test_the_request_may_bring_its_own(flowers: LoadedModel) -> None:
     np.testing.assert_array_equal(references.baseline(flowers, [1, 2, "b"])["x"], [[1, 2, 2]])  # type: ignore[index] # there is one
     np.testing.assert_array_equal(references.baseline(flowers, 3)["x"], [[3, 3, 3]])  # type: ignore[index] # there is one
     sent = references.background(flowers, [[1, 2, "b"], [3, 4, "r"]], 5)
-    assert sent is not None
-    np.testing.assert_array_equal(sent["x"], [[1, 2, 2], [3, 4, 0]])
+    np.testing.assert_array_equal(sent["background"]["x"], [[1, 2, 2], [3, 4, 0]])
     own = references.background(flowers, None, 5)
-    assert own is not None
-    assert own["x"].shape == (12, 3)
+    assert own["background"]["x"].shape == (12, 3)
     for wrong in ([], "x", 3, [[1, 2, "b"]] * 6):
         with pytest.raises(BadRequest, match="background"):
             references.background(flowers, wrong, 5)
