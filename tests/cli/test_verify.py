@@ -67,6 +67,7 @@ def test_a_file_is_verified_on_its_rows(glasshouse, store, home):
         (["linear", "--methods", "tea_leaves"], 2, "'tea_leaves' is not offered"),
         (["linear", "--rows", "none.json"], 2, "none.json cannot be read"),
         (["linear", "--limit", "0"], 2, "--limit"),
+        (["linear", "--quick", "--seconds", "5"], 2, "one of --quick and --seconds"),
     ],
 )
 def test_what_cannot_be_verified_is_refused(glasshouse, store, home, arguments, code, said):
