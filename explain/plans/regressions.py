@@ -12,12 +12,11 @@ from typing import Protocol
 import numpy as np
 
 from ..intervals import t_quantile
-from ..programs import Program
 from ..request import Arrays, Request
 from .base import Outcome, Step
 from .budget import TOLERANCE, Budget, largest
 from .sampled import MARGIN
-from .worths import Worths
+from .worths import OnWorths, Worths
 
 
 class Drawn(Protocol):
@@ -30,7 +29,7 @@ class Drawn(Protocol):
 Solve = Callable[..., tuple[np.ndarray, np.ndarray, float]]
 
 
-class RegressionPlan:
+class RegressionPlan(OnWorths):
     """`solve(coalitions, f [n, K + 2])` after `upto(draws)` coalitions, f beginning with none and ending with all.
 
     `draws` are the most there are; without a tolerance they are taken at once. `complete` says that what is solved for
@@ -58,16 +57,6 @@ class RegressionPlan:
         self.costs = np.zeros(request.items, dtype=np.int64)
         self.stopped: list[str | None] = [None] * request.items
         self.ready = False
-
-    @property
-    def program(self) -> Program:
-        """`masked_forward`."""
-        return self.worths.program
-
-    @property
-    def evaluations(self) -> np.ndarray:
-        """[N] evaluations of the model spent on each item."""
-        return self.worths.evaluations
 
     def steps(self) -> Iterator[Step]:
         """Both ends, then coalitions in rounds for the items that are not done."""
