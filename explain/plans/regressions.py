@@ -26,7 +26,8 @@ class Drawn(Protocol):
     def masks(self) -> np.ndarray: ...
 
 
-Solve = Callable[..., tuple[np.ndarray, np.ndarray, float]]
+Solved = tuple[np.ndarray, np.ndarray, np.ndarray]  # attributions, standard errors and degrees of freedom [n, G]
+Solve = Callable[..., Solved]
 
 
 class RegressionPlan(OnWorths):
@@ -77,7 +78,7 @@ class RegressionPlan(OnWorths):
         for count in np.unique(self.taken):
             items = np.flatnonzero(self.taken == count)
             phi, errors, freedom = self._solved(items, int(count))
-            found = (phi, errors, errors * float(t_quantile(np.array(freedom))))
+            found = (phi, errors, errors * t_quantile(freedom))
             for part, values in zip(parts, found, strict=True):
                 part[items] = values
         named = [self.by_group(part) for part in parts]
@@ -106,7 +107,7 @@ class RegressionPlan(OnWorths):
             self.f[items, had : len(masks)] = f
         self.taken[items], self.costs[items] = draws, len(masks)
 
-    def _solved(self, items: np.ndarray, draws: int) -> tuple[np.ndarray, np.ndarray, float]:
+    def _solved(self, items: np.ndarray, draws: int) -> Solved:
         coalitions = self.upto(draws)
         f = self.f[items, : len(coalitions.masks)]
         return self.solve(coalitions, np.column_stack([self.worths.empty[items], f, self.worths.full[items]]))
