@@ -36,7 +36,8 @@ class RowDraft:
 class DecisionDraft:
     """One request: what all its rows share.
 
-    model: `name`, `version`, `digest` (of the manifest) and `model_digest` (of the served file), hex SHA-256.
+    model: `name`, `version`, `digest` (of the manifest), `model_digest` (of the served file) and `certificate_digest`
+        (null without one), hex SHA-256.
     received_at: an aware datetime; received_ns: time.monotonic_ns() of the same moment, for the duration.
     runtime: JSON-able facts on what ran the model (server_version, image, engine, engine_version, providers, threads,
         cpu, runs).

@@ -12,13 +12,21 @@ from .backgrounds import Background
 from .bridges import as_torch, predict_function, shap_explanation
 from .certificate import certify
 from .describing import describe, output_spec
-from .errors import ExportError, InvalidBridge, InvalidExport, InvalidImport, ParityFailed, UnsupportedModel
+from .errors import (
+    CertificateFailed,
+    ExportError,
+    InvalidBridge,
+    InvalidExport,
+    InvalidImport,
+    ParityFailed,
+    UnsupportedModel,
+)
 from .evaluating import evaluate
 from .exported import Evidence, Exported, write
 from .exported import as_json as certificate_bytes
 from .from_sklearn import Column, Converted, export_sklearn
 from .from_torch import export_torch
-from .importing import import_onnx
+from .importing import import_onnx, read_onnx
 from .parity import Figure, parity
 from .registering import register
 from .running import open_engine
@@ -26,6 +34,7 @@ from .verifying import exported_of, file_with_rows, rows_of, verify
 
 __all__ = [
     "Background",
+    "CertificateFailed",
     "Column",
     "Converted",
     "Engine",
@@ -52,6 +61,7 @@ __all__ = [
     "output_spec",
     "parity",
     "predict_function",
+    "read_onnx",
     "register",
     "rows_of",
     "shap_explanation",

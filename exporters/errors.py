@@ -3,6 +3,7 @@
 ExportError
 ├── UnsupportedModel   the framework's converter has no way to say this model in ONNX; says which part, and advice
 ├── InvalidExport      what was converted, or handed over with it, contradicts itself
+├── CertificateFailed  a certificate that passed is required, and the model has none; says what failed
 ├── ParityFailed       the exported model does not answer as its source does; names the worst row
 ├── InvalidImport      a file given to ``import_onnx`` cannot be read or does not fit the model
 └── InvalidBridge      what came to a bridge (rows, tensors, an answer) does not fit the model or cannot be bridged
@@ -35,6 +36,10 @@ class ParityFailed(ExportError):
         self.tolerance = tolerance
         self.row = row
         self.n = n
+
+
+class CertificateFailed(ExportError):
+    """A certificate that passed is required to register a model; the message says what of it failed."""
 
 
 class InvalidImport(ExportError):

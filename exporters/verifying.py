@@ -11,6 +11,7 @@ import json
 import time
 import zipfile
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -42,6 +43,7 @@ def verify(
     limit: int | None = None,
     methods: Sequence[str] | None = None,
     quick: bool = False,
+    seconds: float | None = None,
     tell: Callable[[str], None] = lambda _: None,
 ) -> Certificate:
     """The certificate of a model, made on rows [N, ...item] by input; without any, its examples and its background.
@@ -49,13 +51,14 @@ def verify(
     limit    at most so many rows
     methods  names among those the model offers; None for all
     quick    as few rows and samples as a certificate at export takes
+    seconds  about what one check of one method may take, before it takes fewer rows; None for half a minute
     tell     gets the name of each method when its turn comes
 
     Raises InvalidImport without a row to measure on and for a method that is not offered; model_store's errors.
     """
     start = time.monotonic()
     exported = version if isinstance(version, Exported) else exported_of(version)
-    effort = QUICK if quick else FULL
+    effort = QUICK if quick else FULL if seconds is None else replace(FULL, seconds=seconds)
     offered = exported.manifest.explanation.methods
     wanted = list(offered if methods is None else methods)
     unknown = [name for name in wanted if name not in offered]

@@ -38,6 +38,7 @@ def model_metadata(version: ModelVersion, numbers: list[int]) -> dict[str, Any]:
             "version": str(version.version),
             "model_digest": version.model_digest,
             "manifest_digest": version.digest,
+            **({"certificate_digest": version.certificate_digest} if version.certificate_digest else {}),
         },
     }
 

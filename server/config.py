@@ -50,6 +50,9 @@ class Config:
         (),
         "Models that must be loaded before the server says it is ready; empty means every model in the store.",
     )
+    require_certificate: bool = _setting(
+        "switch", False, "Whether only models are served whose latest certificate (glasshouse verify) has passed."
+    )
     example: str = _setting("text", "", "Model whose example the start-up message uses; empty means the first one.")
     workers: int = _setting(
         "integer", 1, "Worker processes; each has its own sessions and batcher.", minimum=1, maximum=64

@@ -11,7 +11,9 @@
     ├── NotAcceptable        the asked-for form of the answer cannot be made of this request
     ├── InvalidOutput        the model or an explanation answered a value that is not a number
     ├── AuditDisabled        a decision was asked for, but decisions are not recorded
+    ├── NoCertificate        a certificate was asked for, and the model has none
     ├── ModelUnusable        a model that cannot be loaded, with the reason where it can be told
+    │   └── NotCertified     this server requires a certificate that passed, and the model has none
     └── NotReady             a required model is not loaded
 
 The errors of the other rooms pass through the server unchanged and are given their number here, by type. Every
@@ -80,6 +82,14 @@ class ModelUnusable(ServerError):
     """A model of the store that cannot be loaded; the message names it and its file."""
 
 
+class NotCertified(ModelUnusable):
+    """A model without a certificate that passed, on a server that requires one; the message says what failed."""
+
+
+class NoCertificate(ServerError):
+    """A version that has no certificate."""
+
+
 class NotReady(ServerError):
     """A required model is not loaded."""
 
@@ -117,6 +127,8 @@ def statuses() -> Mapping[type[BaseException], HTTPStatus]:
         InvalidOutput: HTTPStatus.UNPROCESSABLE_ENTITY,
         AuditDisabled: HTTPStatus.NOT_FOUND,
         ModelUnusable: HTTPStatus.SERVICE_UNAVAILABLE,
+        NotCertified: HTTPStatus.CONFLICT,
+        NoCertificate: HTTPStatus.NOT_FOUND,
         NotReady: HTTPStatus.SERVICE_UNAVAILABLE,
         model_store.NotFound: HTTPStatus.NOT_FOUND,
         model_store.InvalidInput: HTTPStatus.BAD_REQUEST,

@@ -17,6 +17,7 @@ import engine
 import explain
 from model_store import CorruptBlob, ModelVersion, StoreError, UnknownBlob
 
+from . import certified
 from .backgrounds import BackgroundSets
 from .errors import ModelUnusable
 from .messages import Array
@@ -114,19 +115,31 @@ def naming(version: ModelVersion) -> Iterator[None]:
 
 
 class LoadedModels:
-    """The models in use, at most ``limit`` of them."""
+    """The models in use, at most ``limit`` of them; with ``certified`` only those whose certificate has passed."""
 
-    def __init__(self, limit: int) -> None:
+    def __init__(self, limit: int, *, certified: bool = False) -> None:
         self._limit = limit
+        self._certified = certified
+        self._passed: set[tuple[str, str | None]] = set()
         self._models: OrderedDict[str, LoadedModel] = OrderedDict()
         self._lock = threading.Lock()
 
     def get(self, version: ModelVersion) -> LoadedModel:
-        """The model of this version, made if it is not in use."""
+        """The model of this version, made if it is not in use.
+
+        Raises:
+            NotCertified: a certificate is required, and none has passed.
+            ModelUnusable: it is damaged.
+        """
+        known = (version.digest, version.certificate_digest)
+        if self._certified and known not in self._passed:
+            certified.require(version)
+            self._passed.add(known)
         with self._lock:
             loaded = self._models.get(version.digest)
             if loaded is None or loaded.version.name != version.name or loaded.version.version != version.version:
                 loaded = self._models[version.digest] = LoadedModel(version)
+            loaded.version = version  # its certificate may have been renewed
             self._models.move_to_end(version.digest)
             while len(self._models) > self._limit:
                 self._models.popitem(last=False)

@@ -45,6 +45,7 @@ def draft(
             "version": version.version,
             "digest": version.digest,
             "model_digest": version.model_digest,
+            "certificate_digest": version.certificate_digest,
         },
         route=request.route,
         principal=ANONYMOUS,

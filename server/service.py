@@ -72,7 +72,7 @@ class Service:
         self.engine = runner
         self.audit = log
         self.config = config
-        self._models = LoadedModels(config.model_cache)
+        self._models = LoadedModels(config.model_cache, certified=config.require_certificate)
         self._missing: dict[str, str] = {"server": "is starting"}
 
     def start(self) -> None:

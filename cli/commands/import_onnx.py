@@ -18,12 +18,18 @@ from ..settings import open_store, store_option
 @click.option(
     "--background", type=click.Path(path_type=Path), help="CSV file with a header: rows that stand for the data."
 )
+@click.option(
+    "--require-certificate",
+    is_flag=True,
+    help="Measure the model on its background first; register it with its certificate, if that has passed.",
+)
 @store_option
 def command(
     file: Path,
     name: str,
     manifest: Path | None,
     background: Path | None,
+    require_certificate: bool,
     store: Path | None,
     config_file: Path | None,
 ) -> None:
@@ -39,9 +45,12 @@ def command(
     opened = open_store(config_file, store, create=True)
     runner = engine.InProcessEngine()
     try:
-        version, sentences = exporters.import_onnx(
-            file, name=name, store=opened, engine=runner, manifest=manifest, background=background
+        exported, sentences = exporters.read_onnx(
+            file, name=name, engine=runner, manifest=manifest, background=background
         )
+        if require_certificate:
+            exported = exported.but(certificate=exporters.verify(exported, runner, quick=True))
+        version = exporters.register(opened, exported, require_certificate=require_certificate)
     finally:
         runner.close()
     line(f"{version.name} version {version.version} (model {version.model_digest}) is in {opened.root}")

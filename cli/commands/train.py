@@ -18,6 +18,7 @@ from ..settings import open_store, store_option
 @click.option("--epochs", type=int, help="At most this many; the recipe's own number if not given.")
 @click.option("--seed", type=int, default=0, show_default=True, help="Fixes split, first weights and order.")
 @click.option("--out", type=click.Path(path_type=Path), help="Also leave weights, model, manifest and report here.")
+@click.option("--require-certificate", is_flag=True, help="Register nothing whose certificate has not passed.")
 @store_option
 def command(
     recipe: str,
@@ -25,6 +26,7 @@ def command(
     epochs: int | None,
     seed: int,
     out: Path | None,
+    require_certificate: bool,
     store: Path | None,
     config_file: Path | None,
 ) -> None:
@@ -41,6 +43,6 @@ def command(
         runner.close()
     if out is not None:
         exporters.write(exported, out)
-    version = exporters.register(opened, exported)
+    version = exporters.register(opened, exported, require_certificate=require_certificate)
     line(f"{version.name} version {version.version} (model {version.model_digest}) is in {opened.root}")
     table(["metric", ">value"], [(name, figure(value)) for name, value in trained.metrics.items()])

@@ -29,6 +29,11 @@ if TYPE_CHECKING:
 @click.option("--limit", type=click.IntRange(1), help="At most so many rows.")
 @click.option("--methods", help="Names of methods, with commas between; all that the model offers if not given.")
 @click.option("--quick", is_flag=True, help="Few rows, no randomisation and no error bars, as at export.")
+@click.option(
+    "--seconds",
+    type=click.FloatRange(0, min_open=True),
+    help="About what one check of one method may take, before it takes fewer rows; 30 if not given.",
+)
 @click.option("--json", "raw", is_flag=True, help="The certificate itself, as JSON.")
 @click.option("--output", type=click.Path(path_type=Path), help="Also write the certificate to this file.")
 @click.option("--no-store", is_flag=True, help="Do not keep the certificate with the version.")
@@ -40,6 +45,7 @@ def command(
     limit: int | None,
     methods: str | None,
     quick: bool,
+    seconds: float | None,
     raw: bool,
     output: Path | None,
     no_store: bool,
@@ -50,33 +56,48 @@ def command(
     judges, and keep what was found as the version's certificate. Exit code 1 if something judged failed."""
     import exporters
 
-    file = Path(model) if Path(model).suffix == ".onnx" or Path(model).is_file() else None
     data = None if rows_file is None else read_file(rows_file)
+    if quick and seconds is not None:
+        raise BadInput("--seconds: a quick certificate is limited by rows; give one of --quick and --seconds")
     engine = exporters.open_engine()
-    version: ModelVersion | None = None
-    rows: Any = None
     try:
-        if file is not None:
-            if data is None or number is not None:
-                raise BadInput("a file is verified on rows that come with it: give --rows, and no --version")
-            subject, rows = exporters.file_with_rows(file, data, engine)
-        else:
-            opened = open_store(config_file, store)
-            version = opened.resolve(model, number)
-            subject = exporters.exported_of(version)
-            rows = data and exporters.rows_of(version.manifest, data, f"rows {rows_file}")
-        tell = (lambda _: None) if raw else (lambda name: click.echo(f"… {name}", err=True))
-        chosen = None if methods is None else [name.strip() for name in methods.split(",") if name.strip()]
-        found = exporters.verify(subject, engine, rows=rows, limit=limit, methods=chosen, quick=quick, tell=tell)
+        kept, subject, rows = _subject(model, number, data, engine, (store, config_file))
+        found = exporters.verify(
+            subject,
+            engine,
+            rows=rows,
+            limit=limit,
+            methods=None if methods is None else [name.strip() for name in methods.split(",") if name.strip()],
+            quick=quick,
+            seconds=seconds,
+            tell=lambda name: None if raw else click.echo(f"… {name}", err=True),
+        )
     finally:
         engine.close()
     content = exporters.certificate_bytes(found)
     as_json(found) if raw else _show(found)
     if output is not None:
         write_file(output, content)
-    if version is not None and not no_store:
-        _keep(opened, version, content, raw)
+    if kept is not None and not no_store:
+        _keep(*kept, content, raw)
     return 0 if found["passed"] else FAILED
+
+
+def _subject(
+    model: str, number: str | None, data: bytes | None, engine: Any, places: tuple[Path | None, Path | None]
+) -> tuple[tuple[Store, ModelVersion] | None, Any, Any]:
+    """Where the certificate may be kept, what it is of, and the rows that came."""
+    import exporters
+
+    if Path(model).suffix == ".onnx" or Path(model).is_file():
+        if data is None or number is not None:
+            raise BadInput("a file is verified on rows that come with it: give --rows, and no --version")
+        return None, *exporters.file_with_rows(Path(model), data, engine)
+    store, config_file = places
+    opened = open_store(config_file, store)
+    version = opened.resolve(model, number)
+    rows = data and exporters.rows_of(version.manifest, data, "--rows")
+    return (opened, version), exporters.exported_of(version), rows
 
 
 def _keep(store: Store, version: ModelVersion, content: bytes, raw: bool) -> None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from flask import Blueprint, Response
 
-from .. import catalogue, methods
+from .. import catalogue, certified, methods
 from ..errors import BadRequest
 from ..wire import strict_json
 from .incoming import as_json, body, no_query, service
@@ -61,6 +61,14 @@ def statistics() -> Response:
 def explainers(name: str, version: str | None = None) -> Response:
     """The methods a model offers with their parameters, and why it does not offer the others."""
     return as_json(methods.describe(service().resolve(name, version)))
+
+
+@blueprint.get("/v2/models/<name>/certificate")
+@blueprint.get("/v2/models/<name>/versions/<version>/certificate")
+def certificate(name: str, version: str | None = None) -> Response:
+    """The latest certificate of a model, the very bytes that its digest is of."""
+    found = service().store.resolve(name, version)
+    return Response(certified.certificate_bytes(found), content_type="application/json")
 
 
 @blueprint.post("/v2/repository/index")

@@ -94,6 +94,7 @@ def explain_answer(answer: ExplainAnswer) -> dict[str, Any]:
     body = predict_answer(answer)
     body["explanations"] = [explanation(answer, row) for row in range(answer.rows)]
     body["manifest_digest"] = answer.version.digest
+    body["certificate_digest"] = answer.version.certificate_digest
     body["program_digest"] = answer.program_digest
     body["baseline_digest"] = answer.baseline_digest
     body["background_digest"] = answer.background_digest

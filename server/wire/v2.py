@@ -239,6 +239,7 @@ def explanation(answer: ExplainAnswer) -> dict[str, Any]:
         "labels": None if answer.labels is None else list(answer.labels),
         "model_digest": answer.version.model_digest,
         "manifest_digest": answer.version.digest,
+        "certificate_digest": answer.version.certificate_digest,
         "program_digest": answer.program_digest,
         "baseline_digest": answer.baseline_digest,
         "background_digest": answer.background_digest,

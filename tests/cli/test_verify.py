@@ -67,6 +67,7 @@ def test_a_file_is_verified_on_its_rows(glasshouse, store, home):
         (["linear", "--methods", "tea_leaves"], 2, "'tea_leaves' is not offered"),
         (["linear", "--rows", "none.json"], 2, "none.json cannot be read"),
         (["linear", "--limit", "0"], 2, "--limit"),
+        (["linear", "--quick", "--seconds", "5"], 2, "one of --quick and --seconds"),
     ],
 )
 def test_what_cannot_be_verified_is_refused(glasshouse, store, home, arguments, code, said):
@@ -82,3 +83,28 @@ def test_a_store_that_may_not_be_written_is_told(glasshouse, store, home, monkey
     done = glasshouse("verify", "linear", "--quick")
     assert done.exit_code == 5
     assert "Read-only file system" in done.output
+
+
+def test_an_import_can_require_what_it_then_keeps(glasshouse, store, home):
+    (home / "linear.onnx").write_bytes(store.resolve("linear").file("model"))
+    rows = np.random.default_rng(0).normal(size=(20, 3))
+    np.savetxt(home / "rows.csv", rows, delimiter=",", header="a,b,c", comments="")
+    asked = ("import", "linear.onnx", "--name", "mine", "--require-certificate")
+    refused = glasshouse(*asked)
+    assert refused.exit_code == 2
+    assert "give rows to measure on" in refused.output
+    assert "mine" not in store.models()
+    done = glasshouse(*asked, "--background", "rows.csv")
+    assert done.exit_code == 0, done.output
+    assert json.loads(store.resolve("mine").certificate())["passed"]
+
+
+def test_an_import_whose_certificate_fails_is_refused(glasshouse, store, home, monkeypatch):
+    (home / "linear.onnx").write_bytes(store.resolve("linear").file("model"))
+    np.savetxt(home / "rows.csv", np.eye(3), delimiter=",", header="a,b,c", comments="")
+    monkeypatch.setattr("exporters.verify", lambda *_arguments, **_options: {"passed": False, "failures": ["lime: no"]})
+    asked = ("import", "linear.onnx", "--name", "mine", "--background", "rows.csv", "--require-certificate")
+    refused = glasshouse(*asked)
+    assert refused.exit_code == 4
+    assert "lime: no" in refused.output
+    assert "mine" not in store.models()
