@@ -43,13 +43,9 @@ class Plan:
 
 
 PLANS = (
-    Plan("kernel_shap", {"n_samples": 560}, {"tolerance": 0.02}, {"n_samples": 16384}, 2),
-    Plan(
-        "permutation_shap", {"n_permutations": 10}, {"n_permutations": 200, "tolerance": 0.02}, {"n_permutations": 400}
-    ),
-    Plan(
-        "sampling_shap", {"n_permutations": 200}, {"n_permutations": 4000, "tolerance": 0.05}, {"n_permutations": 6000}
-    ),
+    Plan("kernel_shap", {"n_samples": 256}, {"tolerance": 0.03}, {"n_samples": 16384}, 2),
+    Plan("permutation_shap", {}, {"n_permutations": 4000, "tolerance": 0.03}, {"n_permutations": 4000}),
+    Plan("sampling_shap", {}, {"n_permutations": 4000, "tolerance": 0.05}, {"n_permutations": 6000}),
     Plan("rise", {"n_masks": 500}, {"n_masks": 8000, "tolerance": 0.05}, {"n_masks": 16000}),
     Plan("smooth_grad", {"n_samples": 50}, {"n_samples": 4000, "tolerance": 0.03}, {"n_samples": 4000}),
     Plan("expected_gradients", {"n_samples": 200}, {"n_samples": 8000, "tolerance": 0.05}, {"n_samples": 8000}),

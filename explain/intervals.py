@@ -23,3 +23,12 @@ def t_quantile(freedom: np.ndarray) -> np.ndarray:
     wide = Z + sum(term / v**power for power, term in enumerate(terms, 1))
     few = np.array([FEW[degrees] for degrees in sorted(FEW)])
     return np.asarray(np.where(v < 5, few[np.clip(np.floor(v).astype(int), 1, 4) - 1], wide))
+
+
+def freedom_of_sum(variance: np.ndarray, fourth: np.ndarray, most: float) -> np.ndarray:
+    """Degrees of freedom of a variance that is a sum of squares, from the sum of their squares; `most` at most.
+
+    As many as a normal sample needs for an estimate that varies as much (Satterthwaite 1946, doi:10.2307/3002019).
+    """
+    share = np.divide(fourth, variance**2, out=np.zeros_like(variance), where=variance**2 > 0)
+    return np.asarray(np.clip(2.0 / np.maximum(share - 1.0 / most, 1e-12), 1.0, most))

@@ -13,7 +13,7 @@ import explain
 from model_store import Manifest, ModelVersion, decode_rows
 
 from .exported import Array
-from .references import baseline_of, groups_of
+from .references import baseline_of, compared
 from .running import batch_axes, run
 
 if TYPE_CHECKING:
@@ -78,8 +78,6 @@ def _compared(method: str, manifest: Manifest, background: Mapping[str, Array] |
     needs = chosen.needs if chosen is not None else frozenset()
     if "baseline" in needs or not (needs & {"background", "reference"} or method == "input_x_gradient"):
         return {"baseline": baseline_of(manifest, background)}
-    found: dict[str, Any] = {"background": background}
-    groups = groups_of(manifest) if manifest.explanation.groups and "masks" in needs else None
-    if groups is not None:
-        found["groups"], found["group_names"] = groups
-    return found
+    if chosen is not None and chosen.removes:
+        return compared(needs, manifest, background, baseline_of(manifest, background))
+    return {"background": background}

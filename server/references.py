@@ -134,8 +134,8 @@ def baseline(loaded: LoadedModel, instance: Any) -> dict[str, Array] | None:
         return None
     if default.kind == "constant":
         return _constant(loaded.manifest, default.value)
-    rows = loaded.background
-    return None if rows is None else centre(loaded.manifest, rows)
+    found = loaded.backgrounds.get()
+    return None if found is None else centre(loaded.manifest, found.arrays, found.weight)
 
 
 def _constant(manifest: Manifest, value: float) -> dict[str, Array] | None:
@@ -148,26 +148,27 @@ def _constant(manifest: Manifest, value: float) -> dict[str, Array] | None:
     }
 
 
-def centre(manifest: Manifest, rows: dict[str, Array]) -> dict[str, Array]:
-    """The mean of the rows, [1, ...] by input name; categories and whole numbers take the commonest value."""
+def centre(manifest: Manifest, rows: dict[str, Array], weight: Array | None = None) -> dict[str, Array]:
+    """The mean of the rows, which count by `weight` [B], [1, ...] by input name; categories and whole numbers take the
+    commonest value."""
     middle: dict[str, Array] = {}
     for name, values in rows.items():
         flat = values.reshape(len(values), -1)
         if values.dtype.kind == "f":
-            point = flat.mean(axis=0, dtype=np.float64)
+            point = np.average(flat.astype(np.float64), axis=0, weights=weight)
             coded = [part.index for part in manifest.features if part.input == name and part.kind == "category"]
         else:
             point = np.empty(flat.shape[1], dtype=values.dtype)
             coded = list(range(flat.shape[1]))
         for position in coded:
-            point[position] = _commonest(flat[:, position])
+            point[position] = _commonest(flat[:, position], weight)
         middle[name] = point.reshape(1, *values.shape[1:]).astype(values.dtype)
     return middle
 
 
-def _commonest(values: Array) -> Any:
-    found, counts = np.unique(values, return_counts=True)
-    return found[np.argmax(counts)]
+def _commonest(values: Array, weight: Array | None) -> Any:
+    found, places = np.unique(values, return_inverse=True)
+    return found[np.argmax(np.bincount(places.reshape(-1), weight))]
 
 
 def sent(request: ExplainRequest, compared: Mapping[str, Any]) -> dict[str, Array]:

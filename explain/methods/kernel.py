@@ -9,7 +9,8 @@ from __future__ import annotations
 import numpy as np
 
 from ..errors import InvalidParameter
-from ..plans import Budget, Plan, RegressionPlan
+from ..intervals import freedom_of_sum
+from ..plans import Budget, Plan, RegressionPlan, Solved
 from ..request import Request
 from .base import BUDGET, TOLERANCE, Method, Parameter, bounded, by_group
 from .coalitions import Coalitions, sample_coalitions
@@ -44,9 +45,9 @@ class Regression:
 
     The error is 0 where all coalitions are there. By linearisation, it has one term for each draw: a coalition and its
     complement are drawn together and are one term, coalitions that were listed whole are the same in every sample and
-    none. Residuals are divided by 1 - leverage (MacKinnon & White 1985), as a regression on few draws fits them too
-    well. Where nothing was drawn and coalitions are missing nevertheless, every coalition counts as drawn: what the
-    regression cannot fit is all that is known.
+    none. Residuals are divided by the root of 1 - leverage (HC2, MacKinnon & White 1985), as a regression on few
+    draws fits them too well. Where nothing was drawn and coalitions are missing nevertheless, every coalition counts as
+    drawn: what the regression cannot fit is all that is known.
     """
 
     def __init__(self, coalitions: Coalitions) -> None:
@@ -64,22 +65,23 @@ class Regression:
         if self.paired:
             slopes, leverage = slopes[self.first :: 2], 2 * leverage[self.first :: 2]
         self.slopes = np.hstack([slopes, -slopes.sum(axis=1, keepdims=True)]) / self.draws[:, None]
-        self.room = np.maximum(1 - leverage, 1e-9)
+        self.room = np.sqrt(np.maximum(1 - leverage, 1e-9))
         self.freedom = max(1.0, float(self.draws.sum() - leverage @ self.draws))
 
-    def solve(self, f: np.ndarray) -> tuple[np.ndarray, np.ndarray, float]:
+    def solve(self, f: np.ndarray) -> Solved:
         """Attributions [N, G], their standard errors, and the degrees of freedom of these, of worths f [N, K + 2] that
         begin with the empty coalition and end with the full one."""
         phi = f @ self.matrix.T
         if self.exact:
-            return phi, np.zeros_like(phi), np.inf
+            return phi, np.zeros_like(phi), np.full_like(phi, np.inf)
         residual = f[:, 1:-1] - f[:, :1] - phi @ self.coalitions.masks.T
         if self.paired:
             residual = residual[:, self.first :: 2] - residual[:, self.first + 1 :: 2]
         terms = residual / self.room
         mean = terms * self.draws @ self.slopes / self.draws.sum()
         variance = (terms**2 * self.draws) @ self.slopes**2 - self.draws.sum() * mean**2
-        return phi, np.sqrt(np.maximum(variance, 0.0)), self.freedom
+        fourth = (terms**4 * self.draws) @ self.slopes**4
+        return phi, np.sqrt(np.maximum(variance, 0.0)), freedom_of_sum(variance, fourth, self.freedom)
 
 
 @kept(lambda regression: regression.matrix.size + 2 * regression.coalitions.masks.size)
@@ -87,7 +89,7 @@ def _regression(coalitions: Coalitions) -> Regression:
     return Regression(coalitions)
 
 
-def _solve(coalitions: Coalitions, f: np.ndarray) -> tuple[np.ndarray, np.ndarray, float]:
+def _solve(coalitions: Coalitions, f: np.ndarray) -> Solved:
     return _regression(coalitions).solve(f)
 
 

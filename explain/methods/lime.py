@@ -7,7 +7,8 @@ from typing import Any
 import numpy as np
 
 from ..errors import InvalidParameter
-from ..plans import Budget, RegressionPlan
+from ..intervals import freedom_of_sum
+from ..plans import Budget, RegressionPlan, Solved
 from ..request import Request
 from .base import BUDGET, TOLERANCE, Method, Parameter, bounded, by_group
 from .coalitions import Coalitions
@@ -23,7 +24,7 @@ def _lime(request: Request) -> RegressionPlan:
     def upto(draws: int) -> Coalitions:
         return Coalitions(masks[:draws], weights[:draws], complete=False)
 
-    def solve(coalitions: Coalitions, f: np.ndarray) -> tuple[np.ndarray, np.ndarray, float]:
+    def solve(coalitions: Coalitions, f: np.ndarray) -> Solved:
         return ridge(coalitions.masks, coalitions.weights, f[:, 1:-1], alpha)
 
     budget = Budget.of(request.parameters, len(masks))
@@ -54,9 +55,9 @@ def kernel(masks: np.ndarray, width: float) -> np.ndarray:
     return np.asarray(np.exp(-(distance**2) / width**2))
 
 
-def ridge(masks: np.ndarray, weights: np.ndarray, f: np.ndarray, alpha: float) -> tuple[np.ndarray, np.ndarray, float]:
+def ridge(masks: np.ndarray, weights: np.ndarray, f: np.ndarray, alpha: float) -> Solved:
     """Slopes [N, G] of the weighted ridge regression of f [N, K] with an intercept that is not shrunk, their standard
-    errors (White 1980, residuals over 1 - leverage), and the degrees of freedom of these."""
+    errors (HC2, MacKinnon & White 1985), and the degrees of freedom of these."""
     share = weights / weights.sum()
     x = masks - share @ masks
     normal = x.T @ (weights[:, None] * x) + alpha * np.eye(masks.shape[1])
@@ -66,8 +67,9 @@ def ridge(masks: np.ndarray, weights: np.ndarray, f: np.ndarray, alpha: float) -
     y = f - (f @ share)[:, None]
     phi = y @ slopes.T
     leverage = (slopes.T * x).sum(axis=1) + share
-    terms = (y - phi @ x.T) / np.maximum(1.0 - leverage, 1e-9)
-    return phi, np.sqrt(terms**2 @ (slopes.T**2)), max(1.0, len(masks) - float(leverage.sum()))
+    terms = (y - phi @ x.T) / np.sqrt(np.maximum(1.0 - leverage, 1e-9))
+    variance, fourth = terms**2 @ slopes.T**2, terms**4 @ slopes.T**4
+    return phi, np.sqrt(variance), freedom_of_sum(variance, fourth, max(1.0, len(masks) - float(leverage.sum())))
 
 
 LIME = Method(

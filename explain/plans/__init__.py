@@ -22,7 +22,7 @@ from .owen import OwenPlan, Tree
 from .pairs import PairPlan
 from .panels import PanelPlan
 from .paths import PathPlan, SecantPlan
-from .regressions import RegressionPlan
+from .regressions import RegressionPlan, Solved
 from .sampled import Judged, Statistic, mean, mean_of_turns
 from .samples import Draw, SamplePlan
 from .split import SplitPlan
@@ -50,6 +50,7 @@ __all__ = [
     "RegressionPlan",
     "SamplePlan",
     "SecantPlan",
+    "Solved",
     "SplitPlan",
     "Statistic",
     "Step",

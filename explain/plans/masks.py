@@ -6,15 +6,14 @@ from collections.abc import Callable, Iterator
 
 import numpy as np
 
-from ..programs import Program
 from ..request import Request
 from .base import Outcome, Step
-from .worths import Worths
+from .worths import OnWorths, Worths
 
 Reduce = Callable[[np.ndarray, np.ndarray, np.ndarray], Outcome]
 
 
-class MaskPlan:
+class MaskPlan(OnWorths):
     """f under K coalitions: masks [K, G]; `reduce(f, full, empty)` takes f [N, K] to the outcome, given f with every
     group [N] and, where it is `compared`, with none [N]."""
 
@@ -23,16 +22,6 @@ class MaskPlan:
         self.worths = Worths(request)
         self.f = np.zeros((request.items, len(masks)))
         self.ready = False
-
-    @property
-    def program(self) -> Program:
-        """`masked_forward`."""
-        return self.worths.program
-
-    @property
-    def evaluations(self) -> np.ndarray:
-        """[N] evaluations of the model for each item: of both ends, and of the coalitions."""
-        return self.worths.evaluations
 
     def steps(self) -> Iterator[Step]:
         """Both ends, then the coalitions."""

@@ -14,11 +14,10 @@ from itertools import count
 
 import numpy as np
 
-from ..programs import Program
 from ..request import Arrays, Request
 from .base import Outcome, Step, capacity
 from .budget import EVALUATIONS, TIME, TOLERANCE, Budget
-from .worths import Worths
+from .worths import OnWorths, Worths
 
 TOGETHER = 16  # nodes of an item that one round divides at most
 
@@ -118,7 +117,7 @@ class Division:
         return values
 
 
-class OwenPlan:
+class OwenPlan(OnWorths):
     """Owen values of the request's groups by `trees`, one for all items or one for each."""
 
     def __init__(
@@ -129,16 +128,6 @@ class OwenPlan:
         self.divisions: list[Division] = []
         self.spent = np.zeros(request.items, dtype=np.int64)
         self.stopped: list[str | None] = [None] * request.items
-
-    @property
-    def program(self) -> Program:
-        """`masked_forward`."""
-        return self.worths.program
-
-    @property
-    def evaluations(self) -> np.ndarray:
-        """[N] evaluations of the model spent on each item."""
-        return self.worths.evaluations
 
     @property
     def ready(self) -> bool:

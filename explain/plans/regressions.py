@@ -12,12 +12,11 @@ from typing import Protocol
 import numpy as np
 
 from ..intervals import t_quantile
-from ..programs import Program
 from ..request import Arrays, Request
 from .base import Outcome, Step
 from .budget import TOLERANCE, Budget, largest
 from .sampled import MARGIN
-from .worths import Worths
+from .worths import OnWorths, Worths
 
 
 class Drawn(Protocol):
@@ -27,10 +26,11 @@ class Drawn(Protocol):
     def masks(self) -> np.ndarray: ...
 
 
-Solve = Callable[..., tuple[np.ndarray, np.ndarray, float]]
+Solved = tuple[np.ndarray, np.ndarray, np.ndarray]  # attributions, standard errors and degrees of freedom [n, G]
+Solve = Callable[..., Solved]
 
 
-class RegressionPlan:
+class RegressionPlan(OnWorths):
     """`solve(coalitions, f [n, K + 2])` after `upto(draws)` coalitions, f beginning with none and ending with all.
 
     `draws` are the most there are; without a tolerance they are taken at once. `complete` says that what is solved for
@@ -59,16 +59,6 @@ class RegressionPlan:
         self.stopped: list[str | None] = [None] * request.items
         self.ready = False
 
-    @property
-    def program(self) -> Program:
-        """`masked_forward`."""
-        return self.worths.program
-
-    @property
-    def evaluations(self) -> np.ndarray:
-        """[N] evaluations of the model spent on each item."""
-        return self.worths.evaluations
-
     def steps(self) -> Iterator[Step]:
         """Both ends, then coalitions in rounds for the items that are not done."""
         yield from self.worths.ends(empty=self.complete)
@@ -88,7 +78,7 @@ class RegressionPlan:
         for count in np.unique(self.taken):
             items = np.flatnonzero(self.taken == count)
             phi, errors, freedom = self._solved(items, int(count))
-            found = (phi, errors, errors * float(t_quantile(np.array(freedom))))
+            found = (phi, errors, errors * t_quantile(freedom))
             for part, values in zip(parts, found, strict=True):
                 part[items] = values
         named = [self.by_group(part) for part in parts]
@@ -117,7 +107,7 @@ class RegressionPlan:
             self.f[items, had : len(masks)] = f
         self.taken[items], self.costs[items] = draws, len(masks)
 
-    def _solved(self, items: np.ndarray, draws: int) -> tuple[np.ndarray, np.ndarray, float]:
+    def _solved(self, items: np.ndarray, draws: int) -> Solved:
         coalitions = self.upto(draws)
         f = self.f[items, : len(coalitions.masks)]
         return self.solve(coalitions, np.column_stack([self.worths.empty[items], f, self.worths.full[items]]))

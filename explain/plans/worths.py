@@ -13,7 +13,7 @@ from functools import partial
 import numpy as np
 
 from ..compiler import compile as compile_program
-from ..programs import first_layer
+from ..programs import Program, first_layer
 from ..request import Arrays, Request
 from .base import Step, capacity, pick
 from .ends import Ends
@@ -202,3 +202,19 @@ def _distinct(masks: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     first = np.full(len(seen), -1)
     first[places[::-1]] = np.arange(len(masks))[::-1]
     return (masks if len(seen) == len(masks) else masks[first]), places
+
+
+class OnWorths:
+    """A plan whose work is `worths`: its program and its evaluations are theirs."""
+
+    worths: Worths
+
+    @property
+    def program(self) -> Program:
+        """`masked_forward`."""
+        return self.worths.program
+
+    @property
+    def evaluations(self) -> np.ndarray:
+        """[N] evaluations of the model spent on each item."""
+        return self.worths.evaluations

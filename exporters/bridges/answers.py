@@ -18,6 +18,7 @@ from ..errors import InvalidBridge
 from ..exported import Array
 
 GROUPS = "groups"
+HALF_WIDTH = "half_width"
 ERROR_KINDS = ("standard_error", "quadrature_error")
 
 
@@ -90,21 +91,32 @@ def _v1(rows: Sequence[Mapping[str, Any]]) -> Told:
         target=target,
         errors=None if kind is None else {GROUPS: _table(parts, kind)},
         error_kind=kind,
+        half_widths={GROUPS: _table(parts, HALF_WIDTH)} if parts[0] and HALF_WIDTH in parts[0][0] else None,
         names=tuple(entry["label"] or entry["feature"] for entry in parts[0]),
         sent=None if grouped else sent,
     )
 
 
 def _v2(found: Mapping[str, Any]) -> Told:
-    values = {
-        tensor["name"]: np.array(tensor["data"], dtype=np.float64).reshape(tensor["shape"])
-        for tensor in found["attributions"]
-    }
+    values, further = _tensors(found["attributions"]), _tensors(found.get("tensors", ()))
+    kind = next((kind for kind in ERROR_KINDS if any(f"{name}.{kind}" in further for name in values)), None)
+    errors, half_widths = _beside(values, further, kind), _beside(values, further, HALF_WIDTH)
     features = found["features"] or []
     names = tuple(entry["label"] or entry["feature"] for entry in features) if GROUPS in values else None
     places = [(entry["label"] or entry["feature"], entry["input"], entry["index"]) for entry in features if not names]
     base = _bases(found["base_value"] or [None])
-    return Told(values, base, _target(found["target"]), names=names, places=tuple(places) or None)
+    return Told(values, base, _target(found["target"]), errors, kind, half_widths, names, tuple(places) or None)
+
+
+def _tensors(entries: Sequence[Mapping[str, Any]]) -> dict[str, Array]:
+    """V2 tensors by name; null, for an error that is not known, is NaN."""
+    return {each["name"]: np.array(each["data"], dtype=np.float64).reshape(each["shape"]) for each in entries}
+
+
+def _beside(values: Mapping[str, Array], further: Mapping[str, Array], kind: str | None) -> dict[str, Array] | None:
+    """What the answer says of each value, if it does."""
+    found = {name: further[f"{name}.{kind}"] for name in values if f"{name}.{kind}" in further}
+    return found or None
 
 
 def _table(parts: Sequence[Sequence[Mapping[str, Any]]], member: str) -> Array:

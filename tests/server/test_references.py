@@ -46,6 +46,8 @@ def test_categories_and_whole_numbers_take_the_commonest_value(models: ModuleTyp
     manifest = models.flowers()
     rows = np.array([[0, 0, 2], [1, 0, 2], [5, 3, 0]], dtype=np.float32)
     np.testing.assert_array_equal(references.centre(manifest, {"x": rows})["x"], [[2, 1, 2]])
+    weighed = references.centre(manifest, {"x": rows}, np.array([0.0] * (len(rows) - 1) + [1.0]))["x"]
+    np.testing.assert_array_equal(weighed, rows[-1:])
     whole = references.centre(manifest, {"x": rows.astype(np.int64)})["x"]
     assert whole.dtype == np.int64
     assert (whole[0, 1], whole[0, 2]) == (0, 2)

@@ -146,18 +146,30 @@ def test_rows_of_unlike_targets_share_no_name(client, source):
     assert explanation.output_names is None
 
 
-def test_errors_of_a_sample_are_bounds(attributed, client, source, background):
+def test_errors_of_a_sample_are_bounds(attributed, client, source, inputs, background):
     found = attributed("expected_gradients", background=background, n_samples=40)
     explanation = exporters.shap_explanation(found, manifest=source.exported.manifest)
     np.testing.assert_array_equal(explanation.error_std, by_hand(found.errors))
     np.testing.assert_allclose(explanation.upper_bounds - explanation.values, by_hand(found.half_widths))
     np.testing.assert_allclose(explanation.values - explanation.lower_bounds, by_hand(found.half_widths))
-    asked = {"instances": source.instances(ROWS), "method": "expected_gradients", "parameters": {"n_samples": 40}}
+    asked = {
+        "instances": source.instances(ROWS),
+        "method": "expected_gradients",
+        "target": "mid",
+        "parameters": {"n_samples": 40},
+    }
     answer = client.post("/v1/models/mixed:explain", json=asked).get_json()
     served = exporters.shap_explanation(answer)
     stated = [[entry["standard_error"] for entry in each["attributions"]] for each in answer["explanations"]]
     np.testing.assert_array_equal(served.error_std, stated)
-    np.testing.assert_allclose(served.upper_bounds - served.values, 1.959964 * np.array(stated))
+    widths = np.array([[entry["half_width"] for entry in each["attributions"]] for each in answer["explanations"]])
+    np.testing.assert_allclose(served.upper_bounds - served.values, widths)
+    assert (widths > 1.959964 * np.array(stated)).all()
+    asked = v2(inputs, "expected_gradients", parameters={"n_samples": 40})
+    second = exporters.shap_explanation(client.post("/v2/models/mixed/explain", json=asked).get_json())
+    order = [list(second.feature_names).index(name) for name in served.feature_names]
+    np.testing.assert_allclose(second.error_std[:, order], stated, rtol=1e-5)
+    np.testing.assert_allclose((second.upper_bounds - second.values)[:, order], widths, rtol=1e-5)
 
 
 def test_errors_of_a_quadrature_are_bounds_and_no_deviation(attributed):
