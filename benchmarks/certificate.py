@@ -63,7 +63,7 @@ def head() -> list[str]:
         "",
         f"    {COMMAND}",
         "",
-        "What the figures are: [certificate](../../docs/certificate.md). Judge: the worst error, at most its tolerance.",
+        "What the figures are: [certificate](../../docs/certificate.md). Judge: the worst error, below its tolerance.",
         "Randomised: median Spearman correlation with random weights, below 0.5. Error bars: share of 95 % intervals",
         "that hold the mean over other seeds. Reasons: share of rows with the same four over 20 seeds. n: rows, fewer",
         "where more would have taken longer than two minutes for one figure.",
