@@ -151,3 +151,5 @@ def _inherit(found: Certificate, earlier: Mapping[str, Any] | None, case: Case) 
         judged = earlier["methods"].get(name, {})
         if isinstance(report["judge"], str) and isinstance(judged.get("judge"), Mapping):
             report |= {"judge": {**judged["judge"], **made}, "judged_by": judged["judged_by"]}
+        elif isinstance(report["judge"], str) and isinstance(judged.get("judge"), str):
+            report["judge"] = judged["judge"]  # with the source at hand the reason was a better one

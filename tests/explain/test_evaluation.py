@@ -13,6 +13,7 @@ from scipy.stats import spearmanr
 import explain
 from explain.evaluation import imputing, over_rows
 from explain.evaluation.imputing import impute
+from explain.evaluation.units import unit_factors
 from tests.explain.graphs import Nodes, attribute, cnn, made, mlp, numbers, run, serve
 
 X = numbers(12, 4, seed=160)
@@ -189,6 +190,32 @@ def test_black_and_units_do_not_pass_for_an_explanation() -> None:
     assert abs(slopes.medians()[0]) < 0.5
     maps = explain.mprt(deep_cnn(), black, method="grad_cam", run=run)
     assert maps.kind == "absolute"
+
+
+class Found:
+    """As much of an attribution as its scale is read from."""
+
+    def __init__(self, **values: np.ndarray) -> None:
+        self.values = values
+
+
+def test_codes_are_scaled_by_how_many_of_the_reference_have_another() -> None:
+    """A code that the whole reference has contributes nothing by any weights, and says nothing of them."""
+    codes = np.array([[0, 1, 2], [3, 1, 0]])
+    rows = np.array([[0, 1, 0], [0, 1, 1], [3, 1, 2], [0, 1, 2]])
+    found: Any = Found(codes=codes.astype(float))
+    contribution = explain.METHODS["deep_shap"]
+    factors = unit_factors(contribution, found, {"codes": codes}, None, {"codes": rows})
+    np.testing.assert_allclose(factors, [[4 / 1, np.nan, 4 / 2], [4 / 3, np.nan, 4 / 3]])
+    start = unit_factors(contribution, found, {"codes": codes}, {"codes": np.array([[0, 1, 1]])}, None)
+    np.testing.assert_array_equal(start, [[np.nan, np.nan, 1], [1, np.nan, 1]])
+    own = unit_factors(contribution, found, {"codes": codes}, {"codes": np.array([[0, 0, 2], [3, 0, 0]])}, None)
+    np.testing.assert_array_equal(own, [[np.nan, 1, np.nan], [np.nan, 1, np.nan]])
+    numbers_too: Any = Found(x=np.ones((2, 1)), codes=codes.astype(float))
+    slopes = unit_factors(
+        explain.METHODS["saliency"], numbers_too, {"x": np.array([[1.0], [5.0]]), "codes": codes}, None, None
+    )
+    np.testing.assert_array_equal(slopes, [[2.0, *[np.nan] * 3], [2.0, *[np.nan] * 3]])
 
 
 def test_imputed_pixels_solve_their_equations() -> None:
