@@ -96,6 +96,10 @@ def publish(store: model_store.Store, name: str, model: bytes) -> None:
         groups=recipe.groups,
     )
     store.publish(exported.manifest, exported.files())
+    by = {"name": "torch.autograd in float64", "version": "2"}
+    judged = {"judge": {"passed": True}, "judged_by": by, "passed": True}
+    methods = dict.fromkeys(exported.manifest.explanation.methods, judged)
+    store.set_certificate(name, 1, json.dumps({"schema_version": 2, "passed": True, "methods": methods}).encode())
 
 
 @pytest.fixture(scope="module")
