@@ -31,6 +31,8 @@ from benchmarks.support.timing import Cost, Ratio, Row, in_turns, machine
 RESULTS = Path(__file__).parent / "results" / "coalitions.md"
 RESNET_18, _, _, MLP = MAKERS
 COALITIONS, BACKGROUND, SEEDS = 2108, 100, 12
+SIZES = {"kernel_shap": (128, 256, 384, 512, 768, 1024, 1280, 1536, 1664, 1792, 1920, COALITIONS)}
+ORDERS = {"permutation_shap": (32, 48, 64, 80, 100, 120, 140, 160, 180, 200)}
 HEAD = "| what | median (least to most) | ratio | floor | bar | |\n|---|---|---|---|---|---|"
 
 
@@ -107,14 +109,20 @@ def perceptron(threads: int, repeats: int) -> list[Row]:
     orders = shap.PermutationExplainer(predict, shap.maskers.Independent(background, max_samples=BACKGROUND))
     x = subject.x.astype(np.float64)
     theirs = lambda row=x: kernel.shap_values(row, nsamples=COALITIONS, l1_reg=0, silent=True)  # noqa: E731
-    enough = as_good(subject, background, theirs, random)
+    by_orders = lambda row=x: orders(row, max_evals=10 * (2 * 30 + 1), silent=True).values  # noqa: E731
+    rows = random.standard_normal((SEEDS, 1, 30)).astype(np.float32)
+    exact = [subject.attribute("kernel_shap", x, background=background, n_samples=16384).values["x"] for x in rows]
+    np.random.seed(0)
+    enough = as_good(subject, background, rows, exact, error_of(theirs, rows, exact), SIZES)
+    few = as_good(subject, background, rows, exact, error_of(by_orders, rows, exact), ORDERS)
     found = in_turns(
         {
             "ours": lambda: subject.attribute("kernel_shap", background=background, n_samples=COALITIONS),
             "enough": lambda: subject.attribute("kernel_shap", background=background, n_samples=enough),
             "shap": theirs,
-            "orders": lambda: subject.attribute("permutation_shap", background=background, n_permutations=10),
-            "shap orders": lambda: orders(x, max_evals=10 * (2 * 30 + 1), silent=True),
+            "orders": lambda: subject.attribute("permutation_shap", background=background),
+            "few": lambda: subject.attribute("permutation_shap", background=background, n_permutations=few),
+            "shap orders": by_orders,
         },
         repeats,
     )
@@ -125,24 +133,36 @@ def perceptron(threads: int, repeats: int) -> list[Row]:
         line(f"{what}: shap Kernel, {COALITIONS} coalitions", found["shap"], found["ours"], 4.0),
         Row(same, str(found["enough"]), "1", ""),
         line(f"{what}: shap Kernel, at equal error", found["shap"], found["enough"], 6.0),
-        Row(f"{what}: permutation SHAP, 10 permutations", str(found["orders"]), "1", "58,000 rows"),
-        line(f"{what}: shap Permutation, 10 permutations", found["shap orders"], found["orders"], 5.0),
+        Row(f"{what}: permutation SHAP, 200 permutations, one row each", str(found["orders"]), "1", "11,800 rows"),
+        line(f"{what}: shap Permutation, 10 permutations, all rows each", found["shap orders"], found["orders"], 5.0),
+        Row(f"{what}: permutation SHAP, {few} permutations, as good as shap's", str(found["few"]), "1", ""),
+        line(f"{what}: shap Permutation, at equal error", found["shap orders"], found["few"], None),
     ]
 
 
-def as_good(subject: Subject, background: np.ndarray, theirs: Callable[..., Any], random: np.random.Generator) -> int:
-    """The fewest of our coalitions whose error is no larger than shap's."""
-    rows = random.standard_normal((SEEDS, 1, 30)).astype(np.float32)
-    exact = [subject.attribute("kernel_shap", x, background=background, n_samples=16384).values["x"] for x in rows]
-    np.random.seed(0)
+def error_of(theirs: Callable[..., Any], rows: np.ndarray, exact: list[np.ndarray]) -> float:
+    """Mean squared error of another library's attributions [1, 30, 2] of class 1."""
     found = [theirs(x.astype(np.float64))[..., 1] for x in rows]
-    shap_error = np.mean([(phi - right) ** 2 for phi, right in zip(found, exact, strict=True)])
-    for count in (128, 256, 384, 512, 768, 1024, 1280, 1536, 1792):
-        options = {"background": background, "n_samples": count}
-        found = [subject.attribute("kernel_shap", x, seed=k, **options).values["x"] for k, x in enumerate(rows)]
-        if np.mean([(phi - right) ** 2 for phi, right in zip(found, exact, strict=True)]) <= shap_error:
+    return float(np.mean([(phi - right) ** 2 for phi, right in zip(found, exact, strict=True)]))
+
+
+def as_good(
+    subject: Subject,
+    background: np.ndarray,
+    rows: np.ndarray,
+    exact: list[np.ndarray],
+    error: float,
+    sizes: dict[str, tuple[int, ...]],
+) -> int:
+    """The fewest of our coalitions or permutations whose mean squared error is no larger."""
+    ((method, counts),) = sizes.items()
+    name = "n_samples" if method == "kernel_shap" else "n_permutations"
+    for count in counts:
+        options = {"background": background, name: count}
+        found = [subject.attribute(method, x, seed=k, **options).values["x"] for k, x in enumerate(rows)]
+        if np.mean([(phi - right) ** 2 for phi, right in zip(found, exact, strict=True)]) <= error:
             return count
-    return COALITIONS
+    return counts[-1]
 
 
 def picture(threads: int, repeats: int) -> list[Row]:

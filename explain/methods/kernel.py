@@ -65,6 +65,8 @@ class Regression:
         if self.paired:
             slopes, leverage = slopes[self.first :: 2], 2 * leverage[self.first :: 2]
         self.slopes = np.hstack([slopes, -slopes.sum(axis=1, keepdims=True)]) / self.draws[:, None]
+        self.squares = self.slopes**2
+        self.fourths = self.squares**2
         self.room = np.sqrt(np.maximum(1 - leverage, 1e-9))
         self.freedom = max(1.0, float(self.draws.sum() - leverage @ self.draws))
 
@@ -79,8 +81,8 @@ class Regression:
             residual = residual[:, self.first :: 2] - residual[:, self.first + 1 :: 2]
         terms = residual / self.room
         mean = terms * self.draws @ self.slopes / self.draws.sum()
-        variance = (terms**2 * self.draws) @ self.slopes**2 - self.draws.sum() * mean**2
-        fourth = (terms**4 * self.draws) @ self.slopes**4
+        variance = (terms**2 * self.draws) @ self.squares - self.draws.sum() * mean**2
+        fourth = (terms**4 * self.draws) @ self.fourths
         return phi, np.sqrt(np.maximum(variance, 0.0)), freedom_of_sum(variance, fourth, self.freedom)
 
 

@@ -74,6 +74,11 @@ class CoalitionPlan(SampledPlan):
         rows = RUNS * capacity(self.request.model, self.request.inputs)
         return max(self.look, rows // (self.sampler.each * self.worths.rows) // self.look * self.look)
 
+    def _round(self, count: int) -> int:
+        """As many as one round holds, where neither time nor an error has to be looked at in between."""
+        watched = self.budget.tolerance or self.budget.budget_ms is not None
+        return super()._round(count) if watched else self.most()
+
     def samples(self, items: np.ndarray, first: int, size: int) -> Iterator[Step]:
         """The coalitions of some samples, for all these items."""
         drawn, each = self.sampler.draw(first, size), self.sampler.each
