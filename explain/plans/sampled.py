@@ -176,7 +176,10 @@ class SampledPlan(ABC):
         )
 
     def _round(self, count: int) -> int:
-        return self.look - count % self.look if self.budget.tolerance else ROUND
+        if not self.budget.tolerance:
+            return ROUND
+        ahead = self.goals[[why is None for why in self.stopped]] - count
+        return int(min([self.look - count % self.look, *ahead[ahead > 0]]))
 
     def _estimates(self) -> Judged:
         """Values, variances of one sample and degrees of freedom of these, [N, P] each.
@@ -197,11 +200,12 @@ class SampledPlan(ABC):
         """Note why items are done: the samples that a goal called for are there and the error is small, or all are."""
         if count < 2:
             return
-        if self.budget.tolerance and count >= self.pilot and count % self.look == 0:
+        due = active[(self.goals[active] <= count) | (count >= self.budget.max_evals)]
+        if self.budget.tolerance and count >= self.pilot and len(due):
             if count == self.pilot:
                 self.at_pilot = self.sums.copy()
             values, variance, _ = self._estimates()
-            for item in active[self.goals[active] <= count]:
+            for item in due:
                 self._judge(int(item), values[item], np.sqrt(np.maximum(variance[item], 0.0)), count)
         for item in active:
             self.stopped[item] = self.stopped[item] or self.budget.spent(count, 1)
@@ -212,11 +216,12 @@ class SampledPlan(ABC):
         if spread == 0.0 or (count > self.pilot and spread / np.sqrt(count) <= allowed):
             self.stopped[item] = TOLERANCE
             return
-        needed = MARGIN * (spread / allowed) ** 2 if allowed > 0 else np.inf
+        needed = min(MARGIN * (spread / allowed) ** 2 if allowed > 0 else np.inf, LEAP * count)
         if self.turn and allowed > 0:
             needed = min(needed, self._in_turns(item, allowed))
-        wanted = min(max(min(needed, LEAP * count), 2 * self.pilot, count + 1), self.budget.max_evals + self.look)
-        self.goals[item] = -(-int(np.ceil(wanted)) // self.look) * self.look
+        wanted = int(np.ceil(min(max(needed, 2 * self.pilot, count + 1), self.budget.max_evals)))
+        turns = self.turn and wanted % self.turn == 0
+        self.goals[item] = wanted if turns or wanted >= self.budget.max_evals else -(-wanted // self.look) * self.look
 
     def _in_turns(self, item: int, allowed: float) -> float:
         """How many samples are enough if all rows have had as many."""
