@@ -62,4 +62,6 @@ def _figure(case: Case, method: str, found: explain.Mprt) -> dict[str, Any]:
     figure = spread_figure(each[np.isfinite(each)], rows, BAR, what)
     flagged = explain.METHODS[method].caution is not None
     passed = None if flagged else figure["median"] < BAR
-    return figure | {"median_spearman": figure["median"], "flagged": flagged, "passed": passed}
+    published = found.medians("absolute")[0]
+    told = {"median_spearman": figure["median"], "median_absolute": published, "flagged": flagged, "passed": passed}
+    return figure | told
