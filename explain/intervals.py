@@ -25,10 +25,14 @@ def t_quantile(freedom: np.ndarray) -> np.ndarray:
     return np.asarray(np.where(v < 5, few[np.clip(np.floor(v).astype(int), 1, 4) - 1], wide))
 
 
-def freedom_of_sum(variance: np.ndarray, fourth: np.ndarray, most: float) -> np.ndarray:
-    """Degrees of freedom of a variance that is a sum of squares, from the sum of their squares; `most` at most.
+def freedom_of_sum(
+    squares: np.ndarray, fourths: np.ndarray, terms: np.ndarray | float, most: np.ndarray | float
+) -> np.ndarray:
+    """Degrees of freedom, `most` at most, of a variance made of the sum of `terms` squares and of their squares' sum.
 
-    As many as a normal sample needs for an estimate that varies as much (Satterthwaite 1946, doi:10.2307/3002019).
+    As many as a normal sample needs for an estimate that varies as much (Satterthwaite 1946, doi:10.2307/3002019): for
+    samples that is 2 n / (kurtosis - 1) (Box 1953, doi:10.1093/biomet/40.3-4.318). Those with rare large values tell
+    less than their number says.
     """
-    share = np.divide(fourth, variance**2, out=np.zeros_like(variance), where=variance**2 > 0)
-    return np.asarray(np.clip(2.0 / np.maximum(share - 1.0 / most, 1e-12), 1.0, most))
+    share = np.divide(fourths, squares**2, out=np.zeros_like(squares), where=squares**2 > 0)
+    return np.asarray(np.clip(2.0 / np.maximum(share - 1.0 / terms, 1e-12), 1.0, most))

@@ -83,7 +83,7 @@ class Regression:
         mean = terms * self.draws @ self.slopes / self.draws.sum()
         variance = (terms**2 * self.draws) @ self.squares - self.draws.sum() * mean**2
         fourth = (terms**4 * self.draws) @ self.fourths
-        return phi, np.sqrt(np.maximum(variance, 0.0)), freedom_of_sum(variance, fourth, self.freedom)
+        return phi, np.sqrt(np.maximum(variance, 0.0)), freedom_of_sum(variance, fourth, self.freedom, self.freedom)
 
 
 @kept(lambda regression: regression.matrix.size + 2 * regression.coalitions.masks.size)

@@ -69,7 +69,8 @@ def ridge(masks: np.ndarray, weights: np.ndarray, f: np.ndarray, alpha: float) -
     leverage = (slopes.T * x).sum(axis=1) + share
     terms = (y - phi @ x.T) / np.sqrt(np.maximum(1.0 - leverage, 1e-9))
     variance, fourth = terms**2 @ slopes.T**2, terms**4 @ slopes.T**4
-    return phi, np.sqrt(variance), freedom_of_sum(variance, fourth, max(1.0, len(masks) - float(leverage.sum())))
+    left = max(1.0, len(masks) - float(leverage.sum()))
+    return phi, np.sqrt(variance), freedom_of_sum(variance, fourth, left, left)
 
 
 LIME = Method(

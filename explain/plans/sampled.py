@@ -20,7 +20,7 @@ from collections.abc import Callable, Iterator
 
 import numpy as np
 
-from ..intervals import t_quantile
+from ..intervals import freedom_of_sum, t_quantile
 from ..programs import Program
 from ..request import Arrays, Request
 from .base import Outcome, Step
@@ -40,7 +40,7 @@ def mean(moments: np.ndarray, counts: np.ndarray, _: np.ndarray) -> Judged:
     m1, m2, m3, m4 = moments[:POWERS]
     spread = np.maximum(m2 - m1**2, 0.0)
     fourth = m4 - 4 * m1 * m3 + 6 * m1**2 * m2 - 3 * m1**4
-    return m1, spread * counts / np.maximum(counts - 1, 1), freedom(fourth, spread, counts)
+    return m1, spread * counts / np.maximum(counts - 1, 1), _freedom(spread, fourth, counts)
 
 
 def mean_of_turns(rows: int) -> Statistic:
@@ -57,19 +57,14 @@ def mean_of_turns(rows: int) -> Statistic:
         between = np.maximum(spread - squares / 4, 0.0)
         open_rows = (total // 2) % rows
         share = 2 * open_rows * (1 - open_rows / rows) / np.maximum(total // 2, 1)
-        return moments[0], squares / 2 + share * between, freedom(fourths, squares, pairs)
+        return moments[0], squares / 2 + share * between, _freedom(squares, fourths, pairs)
 
     return statistic
 
 
-def freedom(fourth: np.ndarray, second: np.ndarray, counts: np.ndarray) -> np.ndarray:
-    """Degrees of freedom of a variance estimated from `counts` values with these central moments.
-
-    2 n / (kurtosis - 1): as many as a normal sample needs for an estimate that varies as much (Box 1953,
-    doi:10.1093/biomet/40.3-4.318). Samples with rare large values tell less than their number says.
-    """
-    tails = np.divide(fourth, second**2, out=np.full_like(second, 3.0), where=second**2 > 0)
-    return np.asarray(np.clip(2 * counts / np.maximum(tails - 1, 1e-9), 1.0, np.maximum(counts - 1, 1)))
+def _freedom(second: np.ndarray, fourth: np.ndarray, counts: np.ndarray) -> np.ndarray:
+    """Degrees of freedom of a variance estimated from `counts` values with these central moments."""
+    return freedom_of_sum(second * counts, fourth * counts, counts, np.maximum(counts - 1, 1))
 
 
 class SampledPlan(ABC):
