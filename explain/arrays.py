@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 
-from .errors import InvalidInputs
+from .errors import InvalidInputs, InvalidParameter
 from .graph import Type
 from .model import Model
 from .programs.draft import item_shape
@@ -74,6 +74,19 @@ def _fits(shape: tuple[int, ...], item: tuple[Any, ...]) -> bool:
 
 def _spelled(shape: tuple[Any, ...]) -> str:
     return "[" + ", ".join("?" if dim is None else str(dim) for dim in shape) + "]"
+
+
+def shares(label: str, weight: Any, size: int, row: str = "row") -> np.ndarray:
+    """What each of `size` rows counts, float64 that sums to 1: equal unless given. Raises InvalidParameter."""
+    if weight is None:
+        return np.full(size, 1.0 / size)
+    try:
+        given = np.asarray(weight, dtype=np.float64)
+    except (TypeError, ValueError):
+        given = np.zeros(0)
+    if given.shape != (size,) or not np.isfinite(given).all() or (given < 0).any() or not given.sum() > 0:
+        raise InvalidParameter(f"{label}: expected {size} numbers of at least 0, one for each {row}")
+    return np.asarray(given / given.sum())
 
 
 def digest_arrays(arrays: Mapping[str, np.ndarray] | None) -> str | None:

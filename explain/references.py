@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 
-from .arrays import Arrays, fitted
+from .arrays import Arrays, fitted, shares
 from .errors import InvalidInputs, InvalidParameter
 from .model import Model
 from .removal import Replacement
@@ -68,16 +68,7 @@ def check_weight(background: Arrays | None, weight: Any) -> np.ndarray:
         if weight is not None:
             raise InvalidParameter("background_weight: came without a background")
         return np.ones(0)
-    size = len(next(iter(background.values())))
-    if weight is None:
-        return np.full(size, 1.0 / size)
-    try:
-        given = np.asarray(weight, dtype=np.float64)
-    except (TypeError, ValueError):
-        given = np.zeros(0)
-    if given.shape != (size,) or not np.isfinite(given).all() or (given < 0).any() or not given.sum() > 0:
-        raise InvalidParameter(f"background_weight: expected {size} numbers of at least 0, one for each background row")
-    return np.asarray(given / given.sum())
+    return shares("background_weight", weight, len(next(iter(background.values()))), "background row")
 
 
 def replacement_of(background: Arrays | None, weight: np.ndarray, baseline: Arrays | None) -> Replacement | None:

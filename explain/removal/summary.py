@@ -7,6 +7,7 @@ from typing import Any
 
 import numpy as np
 
+from ..arrays import shares
 from ..errors import InvalidParameter
 
 KINDS = ("kmeans", "sample")
@@ -31,7 +32,7 @@ def summarise(
     """
     rows = _checked(background)
     count = len(next(iter(rows.values())))
-    weight = _weights(weights, count)
+    weight = shares("background: weights", weights, count)
     if kind not in KINDS:
         raise InvalidParameter(f"background: kind: came {kind!r}, expected {' or '.join(KINDS)}")
     for name, value, least in (("size", size, 1), ("seed", seed, 0)):
@@ -55,18 +56,6 @@ def _checked(background: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:
         if array.dtype.kind == "f" and not np.isfinite(array).all():
             raise InvalidParameter(f"background of {name!r}: holds NaN or infinity, expected finite numbers")
     return rows
-
-
-def _weights(weights: Any, count: int) -> np.ndarray:
-    if weights is None:
-        return np.full(count, 1.0 / count)
-    try:
-        given = np.asarray(weights, dtype=np.float64)
-    except (TypeError, ValueError):
-        given = np.zeros(0)
-    if given.shape != (count,) or not np.isfinite(given).all() or (given < 0).any() or not given.sum() > 0:
-        raise InvalidParameter(f"background: weights: expected {count} numbers of at least 0, one for each row")
-    return np.asarray(given / given.sum())
 
 
 def _sample(

@@ -20,27 +20,17 @@ from ..affine import is_affine
 from ..errors import MethodUnavailable, UnsupportedOperator
 from ..graph import Graph, Node, reads
 from .ensembles import Ensemble, is_ensemble, read_ensemble
-from .steps import Step
 
 
 @dataclass(frozen=True)
-class Forest:
+class Forest(Ensemble):
     """All trees behind one value, with the columns of their inputs beside each other.
 
-    `sources`: the values [N, p] that hold the columns, in order. Of M branches: `column` [M], `steps`, `yes` and `no`
-    [M] (the branch that follows, or -1 - the leaf); `roots` [T]; `leaves` [L, C] float64 and `offset` [C] in the
-    elements of the value after its item axis. `dtype`: columns are compared in it.
+    `sources`: the values [N, p] that hold the columns, in order; `leaves` [L, C] and `offset` [C] are in the elements
+    of the value after its item axis.
     """
 
     sources: tuple[str, ...]
-    column: np.ndarray
-    steps: tuple[Step, ...]
-    yes: np.ndarray
-    no: np.ndarray
-    roots: np.ndarray
-    leaves: np.ndarray
-    offset: np.ndarray
-    dtype: str
 
 
 @dataclass(frozen=True)
@@ -197,7 +187,8 @@ def _joined(graph: Graph, terms: list[Term], matrices: list[np.ndarray], offset:
     dtypes = {term.ensemble.dtype for term in terms}
     steps = tuple(step for term in terms for step in term.ensemble.steps)
     names = tuple(name for name, _ in sources.values())
-    return Forest(names, column, steps, yes, no, roots, values, offset, "float64" if "float64" in dtypes else "float32")
+    dtype = "float64" if "float64" in dtypes else "float32"
+    return Forest(column, steps, yes, no, roots, values, offset, dtype, sources=names)
 
 
 def _spelled(graph: Graph, value: str) -> str:
