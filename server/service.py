@@ -11,43 +11,28 @@ Nothing is answered that could not be recorded, unless decisions are switched of
 
 from __future__ import annotations
 
-import contextlib
-import math
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
 from typing import TypeVar
 
-import numpy as np
-
 import engine
 import explain
-import model_store
 from audit import AuditLog, Decision
-from model_store import Decoded, Manifest, ModelVersion, Store
+from model_store import Decoded, Store
 from pictures import Picture
 
-from . import catalogue, drawing, methods, recorded, records, references, targets
+from . import drawing, methods, recorded, records, references, targets
 from .config import Config
-from .errors import AuditDisabled, BadRequest, BodyTooLarge, ModelUnusable, message_of
+from .decoding import decode
+from .errors import AuditDisabled, BadRequest, BodyTooLarge
 from .explained import explained_answer
-from .loaded import LoadedModel, LoadedModels, naming
-from .logs import log, reasons
-from .messages import (
-    Answer,
-    Array,
-    ExplainAnswer,
-    ExplainRequest,
-    ImageBody,
-    Payload,
-    PredictRequest,
-    RawTensor,
-    Rows,
-    Runs,
-)
+from .loaded import LoadedModel, naming
+from .messages import Answer, ExplainAnswer, ExplainRequest, PredictRequest, Runs
+from .repository import Repository
 from .runner import run_model
-from .wire.tensors import BYTES, datatype_of, from_bytes, require_finite
+from .wire.tensors import require_finite
 
 AnswerT = TypeVar("AnswerT", bound=Answer)
 
@@ -68,89 +53,16 @@ class Service:
     """
 
     def __init__(self, store: Store, runner: engine.Engine, log: AuditLog | None, config: Config) -> None:
-        self.store = store
         self.engine = runner
         self.audit = log
         self.config = config
-        self._models = LoadedModels(config.model_cache, certified=config.require_certificate)
-        self._missing: dict[str, str] = {"server": "is starting"}
-
-    def start(self) -> None:
-        """Loads every required model and runs its example once, so that the first request finds it warm."""
-        missing: dict[str, str] = {}
-        for name in self.config.required_models or self._offering():
-            try:
-                self._warm_up(self.resolve(name, None))
-            except (model_store.StoreError, engine.EngineError, ModelUnusable) as error:
-                log().error("model not loaded", extra={"model": name, "reason": reasons(error)})
-                missing[name] = message_of(error)
-        self._missing = missing
-
-    def _offering(self) -> list[str]:
-        """The models of which some version is not archived; one that cannot be read is among them."""
-        names = []
-        for name in self.store.models():
-            with contextlib.suppress(model_store.UnknownVersion):
-                with contextlib.suppress(model_store.CorruptBlob, model_store.InvalidManifest):
-                    self.store.resolve(name)
-                names.append(name)
-        return names
-
-    def _warm_up(self, loaded: LoadedModel) -> None:
-        self._open(loaded)
-        instance = catalogue.example(loaded.version)
-        if instance is not None:
-            decoded = model_store.decode_rows(loaded.manifest, [instance], self.config.max_image_pixels)
-            run_model(self.engine, loaded, decoded, time.monotonic() + self.config.deadline_seconds, Runs())
-
-    def missing(self) -> Mapping[str, str]:
-        """The required models that are not loaded, with the reason; empty means ready."""
-        return self._missing
-
-    def models(self) -> list[ModelVersion]:
-        """The default version of every model that offers a readable one, by name."""
-        found = []
-        for name in self.store.models():
-            with contextlib.suppress(model_store.UnknownVersion, model_store.CorruptBlob, model_store.InvalidManifest):
-                found.append(self.store.resolve(name))
-        return found
-
-    def loaded(self, version: ModelVersion) -> LoadedModel:
-        """The model of this version as it is kept in use."""
-        return self._models.get(version)
-
-    def resolve(self, name: str, version: str | None) -> LoadedModel:
-        """The model of a name and a version (a number, an alias or None for the default)."""
-        return self.loaded(self.store.resolve(name, version))
-
-    def load(self, name: str, version: str | None) -> None:
-        """Makes the model's session, unless it is there."""
-        self._open(self.resolve(name, version))
-
-    def _open(self, loaded: LoadedModel) -> None:
-        with naming(loaded.version):
-            self.engine.load(loaded.artifact)
-
-    def index(self) -> list[dict[str, str]]:
-        """Every offered version with its state, READY or UNAVAILABLE with the reason."""
-        entries = []
-        for name in self.store.models():
-            for number in self.store.numbers(name, archived=False):
-                entries.append({"name": name, "version": str(number), **self._state(name, number)})
-        return entries
-
-    def _state(self, name: str, number: int) -> dict[str, str]:
-        try:
-            self._open(self.loaded(self.store.resolve(name, number)))
-        except (model_store.StoreError, engine.EngineError, ModelUnusable) as error:
-            return {"state": "UNAVAILABLE", "reason": message_of(error)}
-        return {"state": "READY", "reason": ""}
+        self.models = Repository(store, runner, config)
 
     def predict(self, request: PredictRequest) -> Answer:
         """Predicts. A NaN in an output is recorded and handed on; a wire format that cannot carry it refuses."""
         clock = self._clock(request)
-        loaded = self.resolve(request.model, request.version)
-        decoded = self._decode(loaded, request.payload)
+        loaded = self.models.resolve(request.model, request.version)
+        decoded = decode(loaded, request.payload, self.config)
         answer = self._predicted(loaded, decoded, request, clock)
         return self._recorded(answer, request, clock)
 
@@ -166,9 +78,9 @@ class Service:
             InvalidOutput: the model answered a NaN or an infinity, which nothing can explain; the decision is recorded.
         """
         clock = self._clock(request)
-        loaded = self.resolve(request.model, request.version)
+        loaded = self.models.resolve(request.model, request.version)
         method = methods.choose(loaded, request)
-        decoded = self._decode(loaded, request.payload)
+        decoded = decode(loaded, request.payload, self.config)
         if decoded.rows > self.config.max_explain_rows:
             raise BodyTooLarge(f"rows: got {decoded.rows}, expected at most {self.config.max_explain_rows} to explain")
         predicted = self._predicted(loaded, decoded, request, clock)
@@ -196,7 +108,7 @@ class Service:
         """
         found = self.decision(decision_id)
         recorded.require_drawable(found)
-        version = self.store.resolve(found.entry["model"]["name"], found.entry["model"]["version"])
+        version = self.models.store.resolve(found.entry["model"]["name"], found.entry["model"]["version"])
         return drawing.picture(recorded.answer_of(found, version, self.config.max_image_pixels))
 
     def _log(self) -> AuditLog:
@@ -213,20 +125,6 @@ class Service:
         if request.timeout_seconds is not None:
             seconds = min(seconds, request.timeout_seconds)
         return Clock(time.monotonic() + seconds)
-
-    def _decode(self, loaded: LoadedModel, payload: Payload) -> Decoded:
-        manifest, limit = loaded.manifest, self.config.max_rows
-        if isinstance(payload, Rows):
-            if len(payload.instances) > limit:
-                raise BodyTooLarge(f"rows: got {len(payload.instances)}, expected at most {limit}")
-            return model_store.decode_rows(manifest, list(payload.instances), self.config.max_image_pixels)
-        if isinstance(payload, ImageBody):
-            return model_store.decode_image(manifest, payload.body, self.config.max_image_pixels)
-        arrays = _raw_arrays(manifest, payload.body) if isinstance(payload, RawTensor) else payload.arrays
-        decoded = model_store.decode_tensors(manifest, arrays)
-        if decoded.rows > limit:
-            raise BodyTooLarge(f"rows: got {decoded.rows}, expected at most {limit}")
-        return decoded
 
     def _predicted(self, loaded: LoadedModel, decoded: Decoded, request: PredictRequest, clock: Clock) -> Answer:
         known = [spec.name for spec in loaded.manifest.outputs]
@@ -279,21 +177,3 @@ class Service:
         image = self.config.image or None
         draft = records.draft(answer, request, self.engine.info(), clock.received_at, clock.received_ns, image)
         return replace(answer, decisions=tuple(self.audit.record(draft)))
-
-
-def _raw_arrays(manifest: Manifest, body: bytes) -> dict[str, Array]:
-    """The only input of a model from its bare bytes, as one item; one free size is found from the length."""
-    if len(manifest.inputs) != 1:
-        raise BadRequest(
-            "body", "one raw tensor", f"named tensors, because the model has {len(manifest.inputs)} inputs"
-        )
-    spec = manifest.inputs[0]
-    datatype = datatype_of(spec.dtype)
-    shape = [1 if axis == spec.batch_axis else size for axis, size in enumerate(spec.shape)]
-    free = [axis for axis, size in enumerate(shape) if not isinstance(size, int)]
-    if len(free) > 1:
-        raise BadRequest("body", "one raw tensor", "a named tensor with its shape, because several sizes are free")
-    fixed = math.prod(size for size in shape if isinstance(size, int))
-    for axis in free:
-        shape[axis] = 1 if datatype == BYTES else len(body) // max(1, fixed * np.dtype(spec.dtype).itemsize)
-    return {spec.name: from_bytes(body, datatype, [int(str(size)) for size in shape], f"input {spec.name}")}

@@ -40,7 +40,7 @@ def open_service(config: Config) -> Service:
         session_limit=config.session_limit,
     )
     service = Service(Store(config.store, create=False), engine, _audit(config), config)
-    service.start()
+    service.models.start()
     return service
 
 

@@ -51,7 +51,7 @@ def _curl(url: str, data: str, *more: str) -> str:
 
 def _example(config: Config, service: Service) -> tuple[ModelVersion, Any] | None:
     """The model the settings name, else the first that has an example and a default method."""
-    versions = service.models()
+    versions = service.models.offered()
     wanted = [version for version in versions if version.name == config.example]
     explained = [version for version in versions if version.manifest.explanation.method]
     for version in [*wanted, *explained, *versions]:

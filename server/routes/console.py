@@ -39,7 +39,9 @@ def static_file(name: str) -> Response:
 @blueprint.get("/console/models")
 def models() -> Response:
     """What the page shows of each model."""
-    return as_json([catalogue.console_entry(service().loaded(version)) for version in service().models()])
+    return as_json(
+        [catalogue.console_entry(service().models.loaded(version)) for version in service().models.offered()]
+    )
 
 
 def _file(name: str) -> Response:

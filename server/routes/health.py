@@ -19,7 +19,7 @@ def live() -> Response:
 @blueprint.get("/v2/health/ready")
 def ready() -> Response:
     """Every required model is loaded."""
-    missing = service().missing()
+    missing = service().models.missing()
     if missing:
         raise NotReady("not ready: " + "; ".join(_said(name, missing[name]) for name in sorted(missing)))
     return as_json({"ready": True})
@@ -34,12 +34,12 @@ def _said(name: str, reason: str) -> str:
 @blueprint.get("/v2/models/<name>/versions/<version>/ready")
 def model_ready(name: str, version: str | None = None) -> Response:
     """The model has a session."""
-    service().load(name, version)
+    service().models.load(name, version)
     return as_json({"name": name, "ready": True})
 
 
 @blueprint.get("/v1/models/<name>")
 def v1_model(name: str) -> Response:
     """V1's word for the same."""
-    service().load(name, None)
+    service().models.load(name, None)
     return as_json({"name": name, "ready": True})

@@ -22,22 +22,22 @@ def server() -> Response:
 @blueprint.get("/v2/models")
 def models() -> Response:
     """The names of the models."""
-    return as_json({"models": [version.name for version in service().models()]})
+    return as_json({"models": [version.name for version in service().models.offered()]})
 
 
 @blueprint.get("/v2/models/<name>")
 @blueprint.get("/v2/models/<name>/versions/<version>")
 def model(name: str, version: str | None = None) -> Response:
     """Inputs, outputs and versions of a model."""
-    found = service().store.resolve(name, version)
-    return as_json(catalogue.model_metadata(found, service().store.numbers(name, archived=False)))
+    found = service().models.store.resolve(name, version)
+    return as_json(catalogue.model_metadata(found, service().models.store.numbers(name, archived=False)))
 
 
 @blueprint.get("/v2/models/<name>/config")
 @blueprint.get("/v2/models/<name>/versions/<version>/config")
 def config(name: str, version: str | None = None) -> Response:
     """The model configuration that Triton's clients read."""
-    loaded = service().resolve(name, version)
+    loaded = service().models.resolve(name, version)
     return as_json(catalogue.model_config(loaded, service().config.max_batch))
 
 
@@ -45,7 +45,7 @@ def config(name: str, version: str | None = None) -> Response:
 @blueprint.get("/v2/models/<name>/versions/<version>/stats")
 def model_statistics(name: str, version: str | None = None) -> Response:
     """Counts and times of one model."""
-    found = service().store.resolve(name, version)
+    found = service().models.store.resolve(name, version)
     return as_json({"model_stats": [catalogue.statistics(found, service().engine.statistics())]})
 
 
@@ -53,21 +53,21 @@ def model_statistics(name: str, version: str | None = None) -> Response:
 def statistics() -> Response:
     """Counts and times of all models."""
     figures = service().engine.statistics()
-    return as_json({"model_stats": [catalogue.statistics(version, figures) for version in service().models()]})
+    return as_json({"model_stats": [catalogue.statistics(version, figures) for version in service().models.offered()]})
 
 
 @blueprint.get("/v2/models/<name>/explainers")
 @blueprint.get("/v2/models/<name>/versions/<version>/explainers")
 def explainers(name: str, version: str | None = None) -> Response:
     """The methods a model offers with their parameters, and why it does not offer the others."""
-    return as_json(methods.describe(service().resolve(name, version)))
+    return as_json(methods.describe(service().models.resolve(name, version)))
 
 
 @blueprint.get("/v2/models/<name>/certificate")
 @blueprint.get("/v2/models/<name>/versions/<version>/certificate")
 def certificate(name: str, version: str | None = None) -> Response:
     """The latest certificate of a model, the very bytes that its digest is of."""
-    found = service().store.resolve(name, version)
+    found = service().models.store.resolve(name, version)
     return Response(certified.certificate_bytes(found), content_type="application/json")
 
 
@@ -81,5 +81,5 @@ def index() -> Response:
         raise BadRequest("ready", strict_json.kind_of(asked), "true or false, in an object")
     for name in asked.keys() - {"ready"}:
         raise BadRequest(f"member {name[:60]!r}", "it", "only ready")
-    entries = service().index()
+    entries = service().models.index()
     return as_json([entry for entry in entries if entry["state"] == "READY" or not asked.get("ready")])

@@ -333,9 +333,9 @@ def test_a_full_queue_says_when_to_come_back(
 def test_models_leave_when_others_come(config: Config) -> None:
     service = open_service(dataclasses.replace(config, model_cache=2))
     for _ in range(2):
-        for name in service.store.models():
-            service.resolve(name, None)
-    assert len(service._models) == 2
+        for name in service.models.store.models():
+            service.models.resolve(name, None)
+    assert len(service.models._models) == 2
     assert service.predict(PredictRequest("flowers", None, Rows([ROW]))).labels == ["lily"]
     service.close()
 

@@ -36,7 +36,7 @@ def test_an_empty_store_has_a_message_too(config: Config, tmp_path: Path) -> Non
     Store(tmp_path / "empty")
     service = open_service(dataclasses.replace(config, store=tmp_path / "empty"))
     assert "no model" in banner(config, service)
-    assert service.missing() == {}
+    assert service.models.missing() == {}
     service.close()
 
 
