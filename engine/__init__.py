@@ -7,6 +7,7 @@ runs, and a request at fault fails alone. Only this room knows ONNX Runtime.
 
 from .counters import ArtifactStatistics, BatchDuration, Duration, EngineStatistics
 from .errors import (
+    Cancelled,
     DeadlineExceeded,
     EngineClosed,
     EngineError,
@@ -17,23 +18,27 @@ from .errors import (
     RunFailed,
 )
 from .in_process import InProcessEngine
-from .protocol import Artifact, Engine, EngineInfo, Kind, Lane, RunResult, StoredModel
+from .protocol import Artifact, Engine, EngineInfo, Kind, Knobs, Lane, RunResult, StoredModel
+from .settings import EngineSettings
 
 __all__ = [
     "Artifact",
     "ArtifactStatistics",
     "BatchDuration",
+    "Cancelled",
     "DeadlineExceeded",
     "Duration",
     "Engine",
     "EngineClosed",
     "EngineError",
     "EngineInfo",
+    "EngineSettings",
     "EngineStatistics",
     "InProcessEngine",
     "InvalidFeeds",
     "InvalidSettings",
     "Kind",
+    "Knobs",
     "Lane",
     "LoadFailed",
     "QueueFull",

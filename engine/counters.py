@@ -11,6 +11,8 @@ from collections import OrderedDict
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 
+from .errors import Cancelled, EngineError
+
 REMEMBERED_DIGESTS = 1024
 
 
@@ -59,6 +61,7 @@ class EngineStatistics:
     runs: int = 0
     rejected: int = 0
     expired: int = 0
+    cancelled: int = 0
     queued_items: int = 0
     queued_requests: int = 0
     running: int = 0
@@ -126,7 +129,7 @@ class Counters:
         self._lock = threading.Lock()
         self._remembered = remembered
         self._artifacts: OrderedDict[str, _Artifact] = OrderedDict()
-        self._items = self._runs = self._rejected = self._expired = 0
+        self._items = self._runs = self._rejected = self._expired = self._cancelled = 0
 
     def run(self, digest: str, *, items: int, input_ns: int, infer_ns: int, output_ns: int) -> None:
         """One run that succeeded: the items it carried and where its time went."""
@@ -158,6 +161,14 @@ class Counters:
         with self._lock:
             self._expired += 1
 
+    def over(self, error: EngineError) -> None:
+        """One request that nobody wants any more, with the error it gets."""
+        with self._lock:
+            if isinstance(error, Cancelled):
+                self._cancelled += 1
+            else:
+                self._expired += 1
+
     def snapshot(
         self, *, queued_items: int, queued_requests: int, running: int, sessions: tuple[str, ...]
     ) -> EngineStatistics:
@@ -168,6 +179,7 @@ class Counters:
                 runs=self._runs,
                 rejected=self._rejected,
                 expired=self._expired,
+                cancelled=self._cancelled,
                 queued_items=queued_items,
                 queued_requests=queued_requests,
                 running=running,

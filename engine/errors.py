@@ -5,8 +5,10 @@
     ├── InvalidFeeds       the arrays do not fit the artifact: says which, what came, what was expected
     ├── LoadFailed         the runtime refused the artifact
     ├── RunFailed          the runtime, or the artifact's own arithmetic, failed on these arrays
+    │   └── OutOfMemory    there was no memory for them
     ├── QueueFull          too many items wait already; nothing was started
-    ├── DeadlineExceeded   the deadline passed before the work was started
+    ├── DeadlineExceeded   the deadline passed before the work was done
+    ├── Cancelled          somebody cancelled the request
     └── EngineClosed       the engine is closed or was closed while the work waited
 
 Errors of ONNX Runtime never leave this room: `sessions.py` translates them into `LoadFailed` and `RunFailed`.
@@ -41,12 +43,20 @@ class RunFailed(EngineError):
     """A run raised, or answered another number of rows than it was given items."""
 
 
+class OutOfMemory(RunFailed):
+    """There is no memory for the run."""
+
+
 class QueueFull(EngineError):
     """The queue holds as many items as it may."""
 
 
 class DeadlineExceeded(EngineError):
-    """The deadline passed before the work was started."""
+    """The deadline passed before the work was done; what had not been started never was."""
+
+
+class Cancelled(EngineError):
+    """The request was cancelled by its tag."""
 
 
 class EngineClosed(EngineError):

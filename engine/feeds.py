@@ -40,6 +40,10 @@ class Checked:
         """How many items one run may carry under an engine's `max_batch`."""
         return self.fixed or min(max_batch, self.max_items or max_batch)
 
+    def smaller(self, most: int) -> int | None:
+        """Half as many items a run; None if a run cannot carry fewer."""
+        return None if self.fixed or most <= 1 else most // 2
+
 
 def check(artifact: Artifact, session: Session, feeds: Mapping[str, Array]) -> Checked:
     """Raises `InvalidFeeds` at the first array that does not fit: name, dtype, rank, fixed sizes, number of items."""

@@ -1,74 +1,52 @@
-"""The engine's home in this process: batches across the requests of all threads, and has no thread of its own.
+"""The engine's home in this process: batches across the requests of all threads, which do its work themselves.
 
-A caller's request joins the queue. If a slot is free, the caller takes it, runs the next batch (predictions first, its
-own or not) and hands every request of the batch its outcome; otherwise it sleeps until its outcome is there or until
-it is its turn to run a batch. So an idle engine answers in the caller's own thread, without a handover, and a busy one
-batches by itself: whatever arrived during a run shares the next. `max_wait_ms` (0 by default) additionally holds back
-a batch that could carry more, counted from its first request.
+A caller's request joins the queue. If there are threads to spare, the caller runs the next batch (its own or not) and
+hands every request of the batch its outcome; otherwise it sleeps until its outcome is there or until it is its turn to
+run a batch. So an idle engine answers in the caller's own thread, without a handover, and a busy one batches by itself:
+whatever arrived during a run shares the next. A prediction that is shorter than its way through the queue
+(`at_once_us`) is not queued at all, but run where it stands.
 
-One lock guards queue, slots and outcomes; it is never held during a run.
+One lock guards queue, schedule and outcomes; it is never held during a run.
 """
 
 from __future__ import annotations
 
 import threading
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 
 from .cache import SessionCache
 from .counters import Counters, EngineStatistics
 from .errors import DeadlineExceeded, EngineClosed, EngineError, InvalidSettings, QueueFull, RunFailed
 from .feeds import check
-from .lanes import Group, Lanes, Pace, Request
+from .lanes import Group, Request
 from .protocol import LANES, Array, Artifact, EngineInfo, Lane, RunResult
-from .runs import execute
-from .sessions import RUNTIME, Runtime
+from .runs import Outcome, Runner
+from .schedule import Schedule
+from .sessions import RUNTIME, Runtime, Session
+from .settings import EngineSettings
+from .stopping import Running, Watchdog
+from .tags import Tags
 
 
 class InProcessEngine:
-    """An `Engine` whose runs happen in the threads that ask for them.
+    """An `Engine` whose runs happen in the threads that ask for them; `settings` are the fields of `EngineSettings`.
 
-    `max_batch`: most items in one run; a larger request runs alone, in slices. `max_wait_ms`: how long a run may wait
-    for company. `queue_limit`: most items that wait; a request larger than that is still taken when nothing else waits.
-    `threads`: of one run (None: one per processor). `session_limit`: most sessions kept ready. `providers`: devices in
-    order of preference, of `cpu` and `cuda`. `slots`: runs at a time. `explain_quantum_ms`: how long a run of
-    explanation chunks may take when several share it, so that predictions never wait long behind them.
     Raises `InvalidSettings`.
     """
 
-    def __init__(
-        self,
-        *,
-        max_batch: int = 32,
-        max_wait_ms: float = 0.0,
-        queue_limit: int = 1024,
-        threads: int | None = None,
-        session_limit: int = 64,
-        providers: Sequence[str] = ("cpu",),
-        slots: int = 1,
-        explain_quantum_ms: float = 50.0,
-    ) -> None:
-        counts = {"max_batch": max_batch, "queue_limit": queue_limit, "session_limit": session_limit, "slots": slots}
-        for name, value in counts.items():
-            if value < 1:
-                raise InvalidSettings(f"{name}: came {value}, expected 1 or more")
-        for name, wait in {"max_wait_ms": max_wait_ms, "explain_quantum_ms": explain_quantum_ms}.items():
-            if not wait >= 0:
-                raise InvalidSettings(f"{name}: came {wait}, expected 0 or more")
-        self._runtime = Runtime(providers, threads)
-        self._sessions = SessionCache(self._runtime.open, session_limit)
-        self._max_batch = max_batch
-        self._max_wait = max_wait_ms / 1000
-        self._quantum = explain_quantum_ms / 1000
-        self._queue_limit = queue_limit
-        self._slots = slots
-        self._free = slots
+    def __init__(self, settings: EngineSettings | None = None, **fields: object) -> None:
+        self._settings = settings = EngineSettings.of(settings, fields)
+        self._runtime = Runtime(settings.providers, settings.threads, settings.arena_mib)
+        self._sessions = SessionCache(self._runtime.open, settings.session_limit)
         self._lock = threading.Lock()
-        self._arrival = threading.Condition(self._lock)
         self._quiet = threading.Condition(self._lock)
-        self._pace = Pace()
-        self._lanes = Lanes(self._limit)
+        self._schedule = Schedule(settings.rules(self._runtime.threads))
+        self._in_flight: set[Running] = set()
+        self._watchdog = Watchdog()
+        self._tags = Tags()
         self._counters = Counters()
+        self._runner = Runner(settings.max_batch, self._counters, self._reopen)
         self._closed = False
 
     def run(
@@ -78,22 +56,27 @@ class InProcessEngine:
         *,
         lane: Lane = "predict",
         deadline: float | None = None,
+        tag: str = "",
     ) -> RunResult:
         """See `Engine.run`."""
         if lane not in LANES:
             raise InvalidSettings(f"lane: came {lane!r}, expected one of {', '.join(LANES)}")
         arrived = time.monotonic()
+        self._refuse_unwanted(arrived, deadline, tag)
         session = self._sessions.get(artifact, deadline)
         checked = check(artifact, session, feeds)
-        request = Request(artifact, session, checked, lane, deadline, arrived, threading.Condition(self._lock))
-        with self._lock:
-            self._admit(request)
-            try:
-                self._see_through(request)
-            finally:
-                if request.waiting:
-                    self._lanes.remove(request)
-                self._wake_next()
+        request = Request(artifact, session, checked, lane, deadline, arrived, threading.Condition(self._lock), tag)
+        if lane == "predict" and self._is_short(request):
+            self._run_at_once(request)
+        else:
+            with self._lock:
+                self._admit(request)
+                try:
+                    self._see_through(request)
+                finally:
+                    if request.waiting:
+                        self._schedule.lanes.remove(request)
+                    self._wake_next()
         if isinstance(request.outcome, RunResult):
             return request.outcome
         raise request.outcome or RunFailed("the run ended without an outcome")
@@ -106,6 +89,23 @@ class InProcessEngine:
         """See `Engine.unload`."""
         self._sessions.forget(digest)
 
+    def cancel(self, tag: str) -> None:
+        """See `Engine.cancel`."""
+        with self._lock:
+            self._tags.cancel(tag, time.monotonic())
+            for request in [waiting for waiting in self._schedule.lanes if waiting.tag == tag]:
+                request.cancelled = True
+                self._drop(request)
+            for running in self._in_flight:
+                for request in running.requests:
+                    request.cancelled |= request.tag == tag
+                running.stop_if_unwanted(time.monotonic())
+
+    def backlog(self, lane: Lane = "predict") -> float:
+        """See `Engine.backlog`."""
+        with self._lock:
+            return self._schedule.backlog(lane)
+
     def info(self) -> EngineInfo:
         """See `Engine.info`."""
         return EngineInfo(RUNTIME, self._runtime.version, self._runtime.providers, self._runtime.threads)
@@ -113,7 +113,8 @@ class InProcessEngine:
     def statistics(self) -> EngineStatistics:
         """See `Engine.statistics`."""
         with self._lock:
-            items, requests, running = self._lanes.items, self._lanes.requests, self._slots - self._free
+            lanes, running = self._schedule.lanes, self._schedule.runs
+            items, requests = lanes.items, lanes.requests
         return self._counters.snapshot(
             queued_items=items, queued_requests=requests, running=running, sessions=self._sessions.digests()
         )
@@ -122,107 +123,132 @@ class InProcessEngine:
         """See `Engine.close`."""
         with self._lock:
             self._closed = True
-            for request in list(self._lanes):
-                self._lanes.remove(request)
+            for request in list(self._schedule.lanes):
+                self._schedule.lanes.remove(request)
                 _settle(request, EngineClosed("the engine was closed while the request waited"))
-            self._arrival.notify_all()
-            while self._free < self._slots:
+            while self._schedule.runs:
                 self._quiet.wait()
+        self._watchdog.close()
         self._sessions.close()
+
+    def _refuse_unwanted(self, now: float, deadline: float | None, tag: str) -> None:
+        if tag and (cancelled := self._tags.refuse(tag, now)):
+            self._counters.over(cancelled)
+            raise cancelled
+        if deadline is not None and deadline <= now:
+            self._counters.expired()
+            raise DeadlineExceeded("the deadline passed before the work was started")
+
+    def _is_short(self, request: Request) -> bool:
+        """Whether its run takes less time than the queue would: it is then run at once, beside any other."""
+        shortest = self._schedule.pace.shortest_run(request.checked.key)
+        return (
+            shortest is not None
+            and shortest < self._settings.at_once_us / 1e6
+            and request.checked.items <= self._settings.at_once_items
+            and not self._closed
+        )
+
+    def _run_at_once(self, request: Request) -> None:
+        request.waiting, request.started = False, request.arrived
+        (request.outcome,) = self._runner.execute(Running([request]))
+        self._learn(request, request.outcome)
 
     def _admit(self, request: Request) -> None:
         if self._closed:
             raise EngineClosed("the engine is closed")
-        if request.expired(time.monotonic()):
-            self._counters.expired()
-            raise DeadlineExceeded("the deadline passed before the work was started")
-        waiting, items = self._lanes.items, request.checked.items
-        if waiting and waiting + items > self._queue_limit:
+        lanes, limit = self._schedule.lanes, self._settings.queue_limit
+        waiting, items = lanes.items, request.checked.items
+        if waiting and waiting + items > limit:
             self._counters.rejected()
-            raise QueueFull(f"{waiting} items wait already and {items} more came, expected {self._queue_limit} at most")
-        self._lanes.add(request)
-        self._arrival.notify_all()
+            raise QueueFull(f"{waiting} items wait already and {items} more came, expected {limit} at most")
+        seconds, most = self._schedule.backlog(request.lane), self._settings.queue_seconds
+        if request.lane == "predict" and seconds > most:
+            self._counters.rejected()
+            raise QueueFull(f"work for about {seconds:.1f} s waits already, expected {most:g} s at most")
+        lanes.add(request)
 
     def _see_through(self, request: Request) -> None:
-        """Wait for the request's outcome, and run batches whenever a slot is free meanwhile."""
+        """Wait for the request's outcome, and run batches whenever there are threads to spare meanwhile."""
         while request.outcome is None:
-            if request.waiting and self._free:
-                self._run_next()
-            elif request.waiting and request.expired(time.monotonic()):
-                self._lanes.remove(request)
-                self._expire(request)
-            elif request.waiting and request.deadline is not None:
-                request.wake.wait(max(0.0, request.deadline - time.monotonic()))
-            else:
-                self._wake_next()
-                request.wake.wait()
-
-    def _run_next(self) -> None:
-        """Take a slot, gather the next batch, run it, hand out the outcomes, give the slot back."""
-        self._free -= 1
-        batch: list[Request] = []
-        try:
-            batch = self._gather()
-            if batch:
-                self._lock.release()
-                try:
-                    outcomes = execute(batch, self._max_batch, self._counters)
-                finally:
-                    self._lock.acquire()
-                for request, outcome in zip(batch, outcomes, strict=True):
-                    self._learn(request, outcome)
-                    _settle(request, outcome)
-        finally:
-            self._free += 1
-            for request in batch:
-                if request.outcome is None:
-                    _settle(request, RunFailed("the thread that ran the batch was interrupted"))
-            self._quiet.notify_all()
-
-    def _gather(self) -> list[Request]:
-        """The requests of the next run; empty when nothing is left to run. May sleep until company has come."""
-        while (group := self._lanes.next()) is not None:
             now = time.monotonic()
-            if self._held_back(group, now):
-                self._arrival.wait(group.due(self._max_wait) - now)
+            if request.waiting and request.expired(now):
+                self._drop(request)
                 continue
-            batch: list[Request] = []
-            for request in self._lanes.take(group):
-                if request.expired(now):
-                    self._expire(request)
-                else:
-                    request.started = now
-                    batch.append(request)
-            if batch:
-                return batch
-        return []
+            group, due = self._schedule.next(now) if request.waiting else (None, None)
+            if group is not None:
+                self._run_next(group, now)
+                continue
+            if not request.waiting:
+                self._wake_next()
+            moments = [moment for moment in (due, request.deadline) if moment is not None and request.waiting]
+            request.wake.wait(max(0.0, min(moments) - now) if moments else None)
 
-    def _held_back(self, group: Group, now: float) -> bool:
-        return self._max_wait > 0 and not self._lanes.full(group) and now < group.due(self._max_wait)
+    def _run_next(self, group: Group, now: float) -> None:
+        """Take the group's next batch, run it, hand out the outcomes."""
+        batch = self._schedule.start(group)
+        self._wake_next()
+        wanted = [request for request in batch if not self._dropped(request, now)]
+        started, outcomes = time.monotonic(), list[Outcome]()
+        try:
+            if wanted:
+                outcomes = self._unlocked(wanted, started)
+        finally:
+            self._schedule.end(batch, time.monotonic() - started)
+            for request in wanted[len(outcomes) :]:
+                _settle(request, RunFailed("the thread that ran the batch was interrupted"))
+            self._quiet.notify_all()
+        for request, outcome in zip(wanted, outcomes, strict=True):
+            self._learn(request, outcome)
+            _settle(request, outcome)
 
-    def _limit(self, request: Request) -> int:
-        """How many items a run may carry that starts with this request."""
-        most = request.checked.slice_size(self._max_batch)
-        if request.lane == "explain":
-            most = min(most, self._pace.items_within(request.checked.key, self._quantum))
-        return most
+    def _unlocked(self, batch: list[Request], started: float) -> list[Outcome]:
+        """Run the batch without the lock."""
+        for request in batch:
+            request.started = started
+        running = Running(batch)
+        self._in_flight.add(running)
+        self._lock.release()
+        try:
+            self._watchdog.watch(running)
+            return self._runner.execute(running)
+        finally:
+            self._watchdog.done(running)
+            self._lock.acquire()
+            self._in_flight.discard(running)
 
-    def _learn(self, request: Request, outcome: RunResult | EngineError) -> None:
-        if request.lane == "explain" and isinstance(outcome, RunResult):
-            self._pace.learn(request.checked.key, outcome.batch_items * outcome.runs, outcome.run_seconds)
+    def _learn(self, request: Request, outcome: Outcome) -> None:
+        if isinstance(outcome, RunResult):
+            self._schedule.pace.learn(request.checked.key, outcome.batch_items, outcome.run_seconds / outcome.runs)
 
-    def _expire(self, request: Request) -> None:
-        self._counters.expired()
-        _settle(request, DeadlineExceeded("the deadline passed before the work was started"))
+    def _dropped(self, request: Request, now: float) -> bool:
+        """Whether nobody wants it any more; it then has its outcome."""
+        unwanted = request.over(now)
+        if unwanted is not None:
+            self._counters.over(unwanted)
+            _settle(request, unwanted)
+        return unwanted is not None
+
+    def _drop(self, request: Request) -> None:
+        """Take a waiting request that nobody wants any more out of the queue."""
+        self._schedule.lanes.remove(request)
+        self._dropped(request, time.monotonic())
+
+    def _reopen(self, request: Request) -> Session:
+        """A fresh session in the place of one that ran out of memory: on a device, its arena may be unusable."""
+        if request.session.on_processor:
+            return request.session
+        self._sessions.forget(request.artifact.digest)
+        return self._sessions.get(request.artifact)
 
     def _wake_next(self) -> None:
-        """A slot is free and somebody waits: tell the one whose turn it is."""
-        group = self._lanes.next() if self._free else None
+        """Tell the one whose turn it is that there are threads for its run, or that company is waited for."""
+        group, _ = self._schedule.next(time.monotonic())
         if group is not None:
-            group.requests[0].wake.notify()
+            group.first.wake.notify()
 
 
-def _settle(request: Request, outcome: RunResult | EngineError) -> None:
+def _settle(request: Request, outcome: Outcome | EngineError) -> None:
     """Give the request its outcome and tell its caller. The lock is held."""
     request.outcome = outcome
     request.wake.notify()

@@ -1,21 +1,23 @@
-"""What waits, and what runs next: plain data, no threads and no clock of its own.
+"""What waits: plain data, no threads and no clock of its own.
 
-Requests wait in two lanes, predictions before explanations. Within a lane, requests of equal key wait as one group,
-because they may share a run; groups take turns, so that a busy model cannot starve a quiet one. The in-process home
-holds its lock around every call.
+Requests wait in two lanes, predictions and explanations. Within a lane, requests of equal key wait as one group,
+because they may share a run; groups take turns, so that a busy model cannot starve a quiet one. Which group is next is
+said by `schedule.py`; the in-process home holds its lock around every call.
 """
 
 from __future__ import annotations
 
 import threading
 from collections import OrderedDict, deque
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from dataclasses import dataclass, field
 
-from .errors import EngineError
+from .errors import Cancelled, DeadlineExceeded, EngineError
 from .feeds import Checked, Key
-from .protocol import LANES, Artifact, Lane, RunResult
+from .protocol import LANES, Artifact, Knobs, Lane, RunResult
 from .sessions import Session
+
+UNTUNED = Knobs()
 
 
 @dataclass(eq=False)
@@ -29,40 +31,66 @@ class Request:
     deadline: float | None
     arrived: float
     wake: threading.Condition
+    tag: str = ""
     waiting: bool = True
+    cancelled: bool = False
     started: float = 0.0
     outcome: RunResult | EngineError | None = None
+
+    @property
+    def knobs(self) -> Knobs:
+        """How its artifact is run."""
+        found: Knobs = getattr(self.artifact, "knobs", None) or UNTUNED
+        return found
+
+    def most(self, max_batch: int) -> int:
+        """How many items a run of it may carry, under an engine's `max_batch`."""
+        return self.checked.slice_size(self.knobs.max_batch or max_batch)
+
+    def wait(self, max_wait: float) -> float:
+        """How many seconds it may wait for company, under an engine's `max_wait`."""
+        own = self.knobs.max_wait_ms
+        return max_wait if own is None else own / 1000
 
     def expired(self, now: float) -> bool:
         """Whether its deadline has passed."""
         return self.deadline is not None and self.deadline <= now
 
+    def over(self, now: float, done: str = "before the work was started") -> EngineError | None:
+        """Why nobody wants it any more; None while somebody does. `done` is how far it came, for the message."""
+        if self.cancelled:
+            return Cancelled(f"cancelled {done}")
+        if self.expired(now):
+            return DeadlineExceeded(f"the deadline passed {done}")
+        return None
+
 
 @dataclass
 class Group:
-    """Requests of one key, in order of arrival."""
+    """Requests of one key, in order of arrival. `items` is how many items wait in it."""
 
     key: Key
     lane: Lane
     requests: deque[Request] = field(default_factory=deque)
+    items: int = 0
 
-    def items(self) -> int:
-        """How many items wait in it."""
-        return sum(request.checked.items for request in self.requests)
+    @property
+    def first(self) -> Request:
+        """The request that waits longest."""
+        return self.requests[0]
 
     def due(self, max_wait: float) -> float:
         """The moment from which on it should not be held back: `max_wait` after its first request came, or at once
         when a request's deadline would pass meanwhile."""
-        due = self.requests[0].arrived + max_wait
+        due = self.first.arrived + max_wait
         hurried = any(request.deadline is not None and request.deadline <= due for request in self.requests)
-        return self.requests[0].arrived if hurried else due
+        return self.first.arrived if hurried else due
 
 
 class Lanes:
-    """The waiting requests. `limit(request)` says how many items a run may carry that starts with this request."""
+    """The waiting requests."""
 
-    def __init__(self, limit: Callable[[Request], int]) -> None:
-        self._limit = limit
+    def __init__(self) -> None:
         self._groups: dict[Lane, OrderedDict[Key, Group]] = {lane: OrderedDict() for lane in LANES}
         self.items = 0
         self.requests = 0
@@ -72,6 +100,14 @@ class Lanes:
             for group in self._groups[lane].values():
                 yield from group.requests
 
+    def groups(self, lane: Lane) -> Iterator[Group]:
+        """The groups of a lane, the one whose turn it is first."""
+        return iter(self._groups[lane].values())
+
+    def waiting(self, lane: Lane) -> int:
+        """How many items wait in a lane."""
+        return sum(group.items for group in self._groups[lane].values())
+
     def add(self, request: Request) -> None:
         """Let it wait behind those of its key."""
         groups = self._groups[request.lane]
@@ -80,37 +116,26 @@ class Lanes:
         if group is None:
             group = groups[key] = Group(key, request.lane)
         group.requests.append(request)
-        self._count(request, +1)
+        self._count(group, request, +1)
 
     def remove(self, request: Request) -> None:
         """Take one request out that gave up waiting."""
         group = self._groups[request.lane][request.checked.key]
         group.requests.remove(request)
+        self._count(group, request, -1)
         if not group.requests:
             del self._groups[request.lane][request.checked.key]
-        self._count(request, -1)
 
-    def next(self) -> Group | None:
-        """The group whose turn it is: predictions first."""
-        for lane in LANES:
-            for group in self._groups[lane].values():
-                return group
-        return None
-
-    def full(self, group: Group) -> bool:
-        """Whether one run could not carry more than what waits."""
-        return group.items() >= self._limit(group.requests[0])
-
-    def take(self, group: Group) -> list[Request]:
-        """Take the requests of the next run: in order, at least one, no more items than a run may carry.
+    def take(self, group: Group, limit: int) -> list[Request]:
+        """Take the requests of the next run: in order, at least one, no more than `limit` items.
 
         What stays behind waits for the group's next turn.
         """
         taken: list[Request] = []
-        items, limit = 0, self._limit(group.requests[0])
-        while group.requests and (not taken or items + group.requests[0].checked.items <= limit):
+        items = 0
+        while group.requests and (not taken or items + group.first.checked.items <= limit):
             request = group.requests.popleft()
-            self._count(request, -1)
+            self._count(group, request, -1)
             items += request.checked.items
             taken.append(request)
         groups = self._groups[group.lane]
@@ -120,31 +145,8 @@ class Lanes:
             del groups[group.key]
         return taken
 
-    def _count(self, request: Request, sign: int) -> None:
+    def _count(self, group: Group, request: Request, sign: int) -> None:
         request.waiting = sign > 0
+        group.items += sign * request.checked.items
         self.items += sign * request.checked.items
         self.requests += sign
-
-
-class Pace:
-    """How long an item of each key takes, learned from the runs; remembers the most recent keys."""
-
-    def __init__(self, remembered: int = 1024) -> None:
-        self._seconds: OrderedDict[Key, float] = OrderedDict()
-        self._remembered = remembered
-
-    def learn(self, key: Key, items: int, seconds: float) -> None:
-        """One more run; recent ones count most."""
-        measured = seconds / items
-        before = self._seconds.get(key, measured)
-        self._seconds[key] = (before + measured) / 2
-        self._seconds.move_to_end(key)
-        if len(self._seconds) > self._remembered:
-            self._seconds.popitem(last=False)
-
-    def items_within(self, key: Key, seconds: float) -> int:
-        """How many items a run of this length carries: at least 1, and 1 while nothing is known."""
-        known = self._seconds.get(key)
-        if known is None:
-            return 1
-        return max(1, int(seconds / max(known, 1e-9)))

@@ -16,6 +16,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from .counters import EngineStatistics
+from .errors import InvalidSettings
 
 Array = NDArray[np.generic]
 Kind = Literal["item", "shared"]
@@ -28,7 +29,7 @@ class Artifact(Protocol):
 
     An artifact may also have `max_items: int | None`: the most items one run may carry; 1 means row by row. And
     `constants(data) -> Mapping[str, Array]`: large constants by name of the graph that `data` is, which are held once
-    in memory for all artifacts that have the same.
+    in memory for all artifacts that have the same. And `knobs: Knobs`: how it is run.
     """
 
     @property
@@ -48,6 +49,28 @@ class Artifact(Protocol):
 
 
 @dataclass(frozen=True)
+class Knobs:
+    """How an artifact is run; None leaves it to the engine.
+
+    `max_batch`: most items in one run. `max_wait_ms`: how long a run may wait for company, counted from its first
+    request. `instances`: most runs of it at a time. `threads`: of one run.
+    """
+
+    max_batch: int | None = None
+    max_wait_ms: float | None = None
+    instances: int | None = None
+    threads: int | None = None
+
+    def __post_init__(self) -> None:
+        for name in ("max_batch", "instances", "threads"):
+            value = getattr(self, name)
+            if value is not None and value < 1:
+                raise InvalidSettings(f"{name}: came {value}, expected 1 or more")
+        if self.max_wait_ms is not None and not self.max_wait_ms >= 0:
+            raise InvalidSettings(f"max_wait_ms: came {self.max_wait_ms}, expected 0 or more")
+
+
+@dataclass(frozen=True)
 class StoredModel:
     """A served model: its bytes are fetched by `load`, and read by `constants`, only when a session is made."""
 
@@ -57,6 +80,7 @@ class StoredModel:
     load: Callable[[], bytes] = field(repr=False, compare=False)
     max_items: int | None = None
     constants: Callable[[bytes], Mapping[str, Array]] | None = field(default=None, repr=False, compare=False)
+    knobs: Knobs = field(default=Knobs(), compare=False)
 
     def serialize(self) -> bytes:
         """The model's bytes, from wherever `load` takes them."""
@@ -102,12 +126,21 @@ class Engine(Protocol):
         *,
         lane: Lane = "predict",
         deadline: float | None = None,
+        tag: str = "",
     ) -> RunResult:
         """Run `artifact` on `feeds` and wait for the outputs.
 
-        `deadline` is a moment of `time.monotonic()`; work that has not started by then never starts. Raises
-        `InvalidFeeds`, `LoadFailed`, `RunFailed`, `QueueFull`, `DeadlineExceeded`, `EngineClosed`.
+        `deadline` is a moment of `time.monotonic()`; work that has not started by then never starts, and a run of
+        which all requests are past their deadline is stopped. `tag` names the request, for `cancel`. Raises
+        `InvalidFeeds`, `LoadFailed`, `RunFailed`, `QueueFull`, `DeadlineExceeded`, `Cancelled`, `EngineClosed`.
         """
+
+    def cancel(self, tag: str) -> None:
+        """End what is done under this tag: what waits is taken out, a run that nobody else shares is stopped, and if
+        there is neither, the next run under the tag is refused. An unknown tag is no error."""
+
+    def backlog(self, lane: Lane = "predict") -> float:
+        """About how many seconds the work that waits in a lane will take."""
 
     def load(self, artifact: Artifact) -> None:
         """Make the artifact's session now, so that its first request does not wait for it. Raises `LoadFailed`."""

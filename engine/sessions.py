@@ -15,8 +15,8 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from .errors import InvalidSettings, LoadFailed, RunFailed
-from .protocol import Array, Artifact
+from .errors import InvalidSettings, LoadFailed, OutOfMemory, RunFailed
+from .protocol import Array, Artifact, Knobs
 from .weights import SharedWeights
 
 if TYPE_CHECKING:
@@ -26,9 +26,12 @@ log = logging.getLogger("glasshouse.engine")
 
 RUNTIME = "onnxruntime"
 PROVIDERS = {"cpu": "CPUExecutionProvider", "cuda": "CUDAExecutionProvider"}
+EXPECTED = "cpu, cuda, cuda:1"
+_DEVICE = re.compile(r"cpu|cuda(:\d{1,3})?")
 _SEVERITY_ERROR, _SEVERITY_FATAL = 3, 4
 _NOISE = re.compile(r"\[ONNXRuntimeError\] : \d+ : [A-Z_]+ : ")
 _MESSAGE_LENGTH = 500
+_NO_MEMORY = re.compile(r"failed to allocate memory|bad_alloc|bad allocation|out of memory", re.IGNORECASE)
 
 _NUMPY_NAMES = {"float": "float32", "double": "float64", "string": "object"}
 _SAME_NAMES = ("float16", "bool", *(f"{sign}int{bits}" for sign in ("", "u") for bits in (8, 16, 32, 64)))
@@ -54,33 +57,54 @@ class TensorType:
 class Session:
     """One artifact, ready to run. Safe to call from many threads."""
 
-    def __init__(self, digest: str, session: onnxruntime.InferenceSession, held: Sequence[object] = ()) -> None:
-        """`held` is what the session reads from outside and must not outlive."""
-        self.digest, self._held = digest, held
+    def __init__(
+        self, digest: str, session: onnxruntime.InferenceSession, threads: int = 1, held: Sequence[object] = ()
+    ) -> None:
+        """`threads` is how many a run takes; `held` is what the session reads from outside and must not outlive."""
+        self.digest, self.threads, self._held = digest, threads, held
         self.inputs = {value.name: _tensor_type("input", value) for value in session.get_inputs()}
         self.outputs = {value.name: _tensor_type("output", value) for value in session.get_outputs()}
         self.providers: tuple[str, ...] = tuple(session.get_providers())
         self._session = session
         self._run_options = _run_options()
 
-    def run(self, outputs: Sequence[str], feeds: Mapping[str, Array]) -> list[Array]:
-        """The named outputs, in the order asked for. Raises `RunFailed` whatever the runtime's reason."""
+    @property
+    def on_processor(self) -> bool:
+        """Whether it runs on the CPU."""
+        return self.providers[0] == PROVIDERS["cpu"]
+
+    def run(self, outputs: Sequence[str], feeds: Mapping[str, Array], stop: Stop | None = None) -> list[Array]:
+        """The named outputs, in the order asked for. Raises `RunFailed` whatever the runtime's reason; `OutOfMemory` if
+        it was that."""
+        options = self._run_options if stop is None else stop.options
         try:
-            results: list[Array] = self._session.run(list(outputs), dict(feeds), self._run_options)
+            results: list[Array] = self._session.run(list(outputs), dict(feeds), options)
         except Exception as error:
-            raise RunFailed(f"the run of {self.digest[:12]} failed: {_message(error)}") from error
+            failure = OutOfMemory if isinstance(error, MemoryError) or _NO_MEMORY.search(str(error)) else RunFailed
+            raise failure(f"the run of {self.digest[:12]} failed: {_message(error)}") from error
         return results
 
 
-class Runtime:
-    """How sessions are made: devices in order of preference, threads per run."""
+class Stop:
+    """Ends the runs that it is handed to, between two nodes of the graph."""
 
-    def __init__(self, providers: Sequence[str], threads: int | None) -> None:
+    def __init__(self) -> None:
+        self.options = _run_options()
+
+    def now(self) -> None:
+        """From now on; such a run raises `RunFailed`."""
+        self.options.terminate = True
+
+
+class Runtime:
+    """How sessions are made: devices in order of preference, threads per run, memory of a GPU (MiB, 0: no limit)."""
+
+    def __init__(self, providers: Sequence[str], threads: int | None, arena_mib: int = 0) -> None:
         if not providers:
-            raise InvalidSettings(f"providers: came none, expected at least one of {', '.join(PROVIDERS)}")
+            raise InvalidSettings(f"providers: came none, expected at least one of {EXPECTED}")
         for name in providers:
-            if name not in PROVIDERS:
-                raise InvalidSettings(f"providers: came {name!r}, expected some of {', '.join(PROVIDERS)}")
+            if not _DEVICE.fullmatch(name):
+                raise InvalidSettings(f"providers: came {name!r}, expected some of {EXPECTED}")
         if threads is not None and threads < 1:
             raise InvalidSettings(f"threads: came {threads}, expected 1 or more")
         import onnxruntime
@@ -88,31 +112,37 @@ class Runtime:
         self.threads = threads or len(os.sched_getaffinity(0))
         self.version: str = onnxruntime.__version__
         self.providers = _available(providers)
+        self._options_of = {name: _provider_options(name, providers, arena_mib) for name in self.providers}
         self.weights = SharedWeights()
 
     def open(self, artifact: Artifact) -> Session:
         """A session of the artifact. Raises `LoadFailed`, naming the digest and the cause."""
         import onnxruntime
 
-        payload, options = artifact.serialize(), self._options()
+        threads = self._threads_of(artifact)
+        payload, options = artifact.serialize(), self._options(threads)
         on_processor = self.providers[0] == PROVIDERS["cpu"]
         constants = getattr(artifact, "constants", None) if on_processor else None
         held = self.weights.lend(options, constants(payload)) if constants else []
         try:
-            raw = onnxruntime.InferenceSession(payload, options, providers=list(self.providers))
+            raw = onnxruntime.InferenceSession(payload, options, providers=list(self._options_of.items()))
         except Exception as error:
             raise LoadFailed(f"the runtime refused {artifact.digest[:12]}: {_message(error)}") from error
-        session = Session(artifact.digest, raw, held)
+        session = Session(artifact.digest, raw, threads, held)
         _check_names(artifact, session)
         if session.providers[0] != self.providers[0]:
             log.warning("%s runs on %s, not on %s", artifact.digest[:12], session.providers[0], self.providers[0])
         return session
 
-    def _options(self) -> onnxruntime.SessionOptions:
+    def _threads_of(self, artifact: Artifact) -> int:
+        knobs: Knobs | None = getattr(artifact, "knobs", None)
+        return min(self.threads, (knobs and knobs.threads) or self.threads)
+
+    def _options(self, threads: int) -> onnxruntime.SessionOptions:
         import onnxruntime
 
         options = onnxruntime.SessionOptions()
-        options.intra_op_num_threads = self.threads
+        options.intra_op_num_threads = threads
         options.inter_op_num_threads = 1
         options.execution_mode = onnxruntime.ExecutionMode.ORT_SEQUENTIAL
         options.graph_optimization_level = onnxruntime.GraphOptimizationLevel.ORT_ENABLE_ALL
@@ -136,14 +166,15 @@ def _available(wanted: Sequence[str]) -> tuple[str, ...]:
     """The runtime's names of the wanted devices that this machine has, the processor last."""
     import onnxruntime
 
-    if "cuda" in wanted:
+    kinds = list(dict.fromkeys([*(name.partition(":")[0] for name in wanted), "cpu"]))
+    if "cuda" in kinds:
         try:
             onnxruntime.preload_dlls()
         except Exception as error:
             log.warning("CUDA libraries could not be loaded: %s", _message(error))
     present = set(onnxruntime.get_available_providers())
     chosen: list[str] = []
-    for name in dict.fromkeys([*wanted, "cpu"]):
+    for name in kinds:
         if PROVIDERS[name] in present:
             chosen.append(PROVIDERS[name])
         else:
@@ -153,6 +184,15 @@ def _available(wanted: Sequence[str]) -> tuple[str, ...]:
                 ", ".join(sorted(present)),
             )
     return tuple(chosen)
+
+
+def _provider_options(provider: str, wanted: Sequence[str], arena_mib: int) -> dict[str, str]:
+    """How a provider is set up: which device, and at most how much of its memory."""
+    if provider != PROVIDERS["cuda"]:
+        return {}
+    device = next(name for name in wanted if name.startswith("cuda"))
+    options = {"device_id": device.partition(":")[2] or "0", "arena_extend_strategy": "kSameAsRequested"}
+    return options | ({"gpu_mem_limit": str(arena_mib << 20)} if arena_mib else {})
 
 
 def _tensor_type(role: str, value: Any) -> TensorType:

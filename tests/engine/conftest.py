@@ -112,6 +112,22 @@ class Models:
         return Models.stored(payload, {"x": "item"}, {"y": "item"})
 
     @staticmethod
+    def long(nodes: int = 4000, size: int = 256) -> engine.StoredModel:
+        """y = x, after as many products with the identity as take seconds"""
+        names = [f"h{index}" for index in range(nodes)]
+        chain = [helper.make_node("MatMul", [a, "w"], [b]) for a, b in zip(["big", *names[:-1]], names, strict=True)]
+        nodes_ = [helper.make_node("MatMul", ["lift", "x"], ["big"]), *chain]
+        nodes_.append(helper.make_node("MatMul", ["down", names[-1]], ["y"]))
+        lift, down = np.ones((1, size, 1), np.float32), np.full((1, 1, size), 1 / size, np.float32)
+        payload = build(
+            nodes_,
+            {"x": (TensorProto.FLOAT, ["N", 1, size])},
+            {"y": (TensorProto.FLOAT, ["N", 1, size])},
+            {"w": np.eye(size, dtype=np.float32), "lift": lift, "down": down},
+        )
+        return Models.stored(payload, {"x": "item"}, {"y": "item"})
+
+    @staticmethod
     def words() -> engine.StoredModel:
         """y = text, unchanged"""
         payload = build(
@@ -147,11 +163,11 @@ def gate(monkeypatch: pytest.MonkeyPatch) -> Iterator[Gate]:
     held = Gate()
     original = Session.run
 
-    def run(self: Session, outputs: Any, feeds: Any) -> Any:
+    def run(self: Session, outputs: Any, feeds: Any, stop: Any = None) -> Any:
         held.batches.append(len(next(iter(feeds.values()))))
         held.entered.release()
         assert held.open.wait(30), "the gate was never opened"
-        return original(self, outputs, feeds)
+        return original(self, outputs, feeds, stop)
 
     monkeypatch.setattr(Session, "run", run)
     yield held
@@ -167,11 +183,11 @@ def start() -> Iterator[Callable[..., Future[engine.RunResult]]]:
 
 @pytest.fixture
 def make_engine() -> Iterator[Callable[..., engine.InProcessEngine]]:
-    """Engines with one thread per run, closed at the end."""
+    """Engines with one thread per run, closed at the end; every request is queued unless told otherwise."""
     made: list[engine.InProcessEngine] = []
 
     def make(**settings: Any) -> engine.InProcessEngine:
-        made.append(engine.InProcessEngine(**{"threads": 1, **settings}))
+        made.append(engine.InProcessEngine(**{"threads": 1, "at_once_us": 0, **settings}))
         return made[-1]
 
     yield make

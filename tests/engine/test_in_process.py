@@ -178,7 +178,7 @@ def test_a_run_without_items_is_one_run_for_all_who_ask(models, make_engine, gat
 
 
 def test_predictions_go_before_explanations(models, make_engine, gate, start, until):
-    home, order = make_engine(), []
+    home, order = make_engine(explain_share=0), []
     predicted, explained = models.affine(bias=1.0), models.affine(bias=2.0)
 
     def run(name, model, lane):
@@ -320,7 +320,7 @@ def test_an_interrupted_runner_leaves_nobody_waiting(models, make_engine, gate, 
     def interrupted(*_):
         raise KeyboardInterrupt
 
-    monkeypatch.setattr("engine.in_process.execute", interrupted)
+    monkeypatch.setattr("engine.runs.Runner.execute", interrupted)
     gate.open.set()
     first.result(30)
     errors = [type(future.exception(30)) for future in others]

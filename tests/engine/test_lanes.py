@@ -8,7 +8,8 @@ import numpy as np
 import pytest
 
 from engine.feeds import Checked
-from engine.lanes import Lanes, Pace, Request
+from engine.lanes import Lanes, Request
+from engine.protocol import LANES
 
 
 def request(key, items=1, lane="predict", deadline=None, arrived=0.0):
@@ -16,31 +17,31 @@ def request(key, items=1, lane="predict", deadline=None, arrived=0.0):
     return Request(None, None, checked, lane, deadline, arrived, threading.Condition())
 
 
-def drained(lanes):
+def drained(lanes, limit):
     taken = []
-    while (group := lanes.next()) is not None:
-        taken.append([(waiting.checked.key[0], waiting.checked.items) for waiting in lanes.take(group)])
+    while group := next((group for lane in LANES for group in lanes.groups(lane)), None):
+        taken.append([(waiting.checked.key[0], waiting.checked.items) for waiting in lanes.take(group, limit)])
     return taken
 
 
 def test_groups_take_turns_and_predictions_come_first():
-    lanes = Lanes(lambda _: 2)
+    lanes = Lanes()
     for key, lane in [("e", "explain"), ("a", "predict"), ("a", "predict"), ("a", "predict"), ("b", "predict")]:
         lanes.add(request(key, lane=lane))
     assert (lanes.items, lanes.requests) == (5, 5)
-    assert drained(lanes) == [[("a", 1), ("a", 1)], [("b", 1)], [("a", 1)], [("e", 1)]]
+    assert drained(lanes, 2) == [[("a", 1), ("a", 1)], [("b", 1)], [("a", 1)], [("e", 1)]]
     assert (lanes.items, lanes.requests) == (0, 0)
 
 
 def test_a_run_takes_whole_requests_in_order_and_at_least_one():
-    lanes = Lanes(lambda _: 4)
+    lanes = Lanes()
     for items in (9, 2, 1, 2, 4):
         lanes.add(request("a", items))
-    assert drained(lanes) == [[("a", 9)], [("a", 2), ("a", 1)], [("a", 2)], [("a", 4)]]
+    assert drained(lanes, 4) == [[("a", 9)], [("a", 2), ("a", 1)], [("a", 2)], [("a", 4)]]
 
 
 def test_who_gives_up_is_gone():
-    lanes = Lanes(lambda _: 4)
+    lanes = Lanes()
     stays, leaves = request("a", 2), request("a", 3)
     lanes.add(leaves)
     lanes.add(stays)
@@ -48,26 +49,12 @@ def test_who_gives_up_is_gone():
     assert list(lanes) == [stays]
     assert (lanes.items, stays.waiting, leaves.waiting) == (2, True, False)
     lanes.remove(stays)
-    assert lanes.next() is None
+    assert list(lanes.groups("predict")) == []
 
 
 @pytest.mark.parametrize(("deadline", "due"), [(None, 15.0), (100.0, 15.0), (15.0, 10.0), (12.0, 10.0)])
 def test_a_group_is_due_after_its_first_request(deadline, due):
-    lanes = Lanes(lambda _: 4)
+    lanes = Lanes()
     lanes.add(request("a", arrived=10.0))
     lanes.add(request("a", arrived=14.0, deadline=deadline))
-    assert lanes.next().due(5.0) == due
-
-
-def test_pace_is_learned_and_recent_runs_count_most():
-    pace = Pace(remembered=2)
-    assert pace.items_within(("a",), 0.05) == 1
-    pace.learn(("a",), items=10, seconds=0.1)
-    assert pace.items_within(("a",), 0.05) == 5
-    pace.learn(("a",), items=10, seconds=0.3)
-    assert pace.items_within(("a",), 0.05) == 2
-    pace.learn(("b",), 1, 0.001)
-    pace.learn(("c",), 1, 0.001)
-    assert pace.items_within(("a",), 0.05) == 1
-    pace.learn(("d",), 1, 0.0)
-    assert pace.items_within(("d",), 0.05) > 1000
+    assert next(lanes.groups("predict")).due(5.0) == due
