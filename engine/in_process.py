@@ -140,12 +140,13 @@ class InProcessEngine:
             raise DeadlineExceeded("the deadline passed before the work was started")
 
     def _is_short(self, request: Request) -> bool:
-        """Whether its run takes less time than the queue would: it is then run at once, beside any other."""
+        """Whether its run takes less time than the queue would, and it is not to wait for company."""
         shortest = self._schedule.pace.shortest_run(request.checked.key)
         return (
             shortest is not None
             and shortest < self._settings.at_once_us / 1e6
             and request.checked.items <= self._settings.at_once_items
+            and not request.wait(self._settings.max_wait_ms)
             and not self._closed
         )
 
