@@ -11,6 +11,7 @@ from .errors import (
     DeadlineExceeded,
     EngineClosed,
     EngineError,
+    EngineLost,
     InvalidFeeds,
     InvalidSettings,
     LoadFailed,
@@ -18,7 +19,10 @@ from .errors import (
     RunFailed,
 )
 from .in_process import InProcessEngine
+from .place import Place
+from .processes import EngineProcesses
 from .protocol import Artifact, Engine, EngineInfo, Kind, Knobs, Lane, RunResult, StoredModel
+from .remote import RemoteEngine
 from .settings import EngineSettings
 
 __all__ = [
@@ -32,6 +36,8 @@ __all__ = [
     "EngineClosed",
     "EngineError",
     "EngineInfo",
+    "EngineLost",
+    "EngineProcesses",
     "EngineSettings",
     "EngineStatistics",
     "InProcessEngine",
@@ -41,7 +47,9 @@ __all__ = [
     "Knobs",
     "Lane",
     "LoadFailed",
+    "Place",
     "QueueFull",
+    "RemoteEngine",
     "RunFailed",
     "RunResult",
     "StoredModel",

@@ -6,12 +6,14 @@ are nanoseconds, as in the statistics of the Open Inference Protocol.
 
 from __future__ import annotations
 
+import os
 import threading
 from collections import OrderedDict
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 
 from .errors import Cancelled, EngineError
+from .memory import resident
 
 REMEMBERED_DIGESTS = 1024
 
@@ -55,7 +57,8 @@ class ArtifactStatistics:
 
 @dataclass(frozen=True)
 class EngineStatistics:
-    """The engine as a whole: `queued_*`, `running` and `sessions` are of this moment, the others since its start."""
+    """The engine as a whole: `queued_*`, `running`, `sessions` and `processes` (memory in bytes by process
+    number) are of this moment, the others since its start."""
 
     items: int = 0
     runs: int = 0
@@ -66,6 +69,7 @@ class EngineStatistics:
     queued_requests: int = 0
     running: int = 0
     sessions: tuple[str, ...] = ()
+    processes: Mapping[str, int] = field(default_factory=dict)
     artifacts: Mapping[str, ArtifactStatistics] = field(default_factory=dict)
 
 
@@ -184,6 +188,7 @@ class Counters:
                 queued_requests=queued_requests,
                 running=running,
                 sessions=sessions,
+                processes={str(os.getpid()): resident()},
                 artifacts={digest: artifact.frozen() for digest, artifact in self._artifacts.items()},
             )
 

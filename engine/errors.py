@@ -9,6 +9,7 @@
     ├── QueueFull          too many items wait already; nothing was started
     ├── DeadlineExceeded   the deadline passed before the work was done
     ├── Cancelled          somebody cancelled the request
+    ├── EngineLost         the engine's process died or cannot be reached
     └── EngineClosed       the engine is closed or was closed while the work waited
 
 Errors of ONNX Runtime never leave this room: `sessions.py` translates them into `LoadFailed` and `RunFailed`.
@@ -57,6 +58,10 @@ class DeadlineExceeded(EngineError):
 
 class Cancelled(EngineError):
     """The request was cancelled by its tag."""
+
+
+class EngineLost(EngineError):
+    """The process that does the work died, or is being started again; what it was doing is not known to be done."""
 
 
 class EngineClosed(EngineError):
