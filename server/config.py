@@ -54,8 +54,18 @@ class Config:
         "switch", False, "Whether only models are served whose latest certificate (glasshouse verify) has passed."
     )
     example: str = _setting("text", "", "Model whose example the start-up message uses; empty means the first one.")
-    workers: int = _setting(
-        "integer", 1, "Worker processes; each has its own sessions and batcher.", minimum=1, maximum=64
+    workers: int = _setting("integer", 1, "Worker processes that speak HTTP.", minimum=1, maximum=64)
+    devices: tuple[str, ...] = _setting(
+        "list",
+        ("cpu",),
+        "Devices that models run on: cpu, cuda:0, cuda:1; of several, each has an engine process of its own.",
+    )
+    engine: str = _setting(
+        "text",
+        "auto",
+        "Where models run: inside (in each HTTP worker, with its own sessions and batcher), process (one engine "
+        "process for each device, shared by all workers) or auto (inside when there is one worker and one device).",
+        choices=("auto", "inside", "process"),
     )
     request_threads: int = _setting(
         "integer", 64, "Requests one worker handles at the same time.", minimum=1, maximum=1024
@@ -68,6 +78,29 @@ class Config:
         "number", 0.0, "Milliseconds a prediction may wait for others to share its run.", minimum=0, maximum=10_000
     )
     queue_limit: int = _setting("integer", 1024, "Items that may wait for the engine; more are refused.", minimum=1)
+    queue_seconds: float = _setting(
+        "number",
+        2.0,
+        "Seconds of work (as learned from the runs) that may wait for the engine when one more prediction comes; "
+        "beyond that it is refused.",
+        minimum=0,
+    )
+    explain_quantum_ms: float = _setting(
+        "number",
+        0.0,
+        "Milliseconds a run may take that several explanations share, and so a prediction waits behind one; 0 means 50 "
+        "on a CPU and 20 on a GPU.",
+        minimum=0,
+        maximum=10_000,
+    )
+    explain_share: float = _setting(
+        "number",
+        0.1,
+        "Part of the engine's time that explanations get even when predictions always wait.",
+        minimum=0,
+        maximum=0.9,
+    )
+    arena_mib: int = _setting("integer", 0, "Most MiB of a GPU that the runtime takes; 0 means no limit.", minimum=0)
     deadline_seconds: float = _setting(
         "number", 60.0, "Seconds after which an unanswered request is given up.", minimum=0.001, maximum=86_400
     )

@@ -144,6 +144,7 @@ def statuses() -> Mapping[type[BaseException], HTTPStatus]:
         pictures.PictureError: HTTPStatus.UNPROCESSABLE_ENTITY,
         engine.QueueFull: HTTPStatus.TOO_MANY_REQUESTS,
         engine.DeadlineExceeded: HTTPStatus.GATEWAY_TIMEOUT,
+        engine.Cancelled: HTTPStatus.CONFLICT,
         engine.InvalidFeeds: HTTPStatus.BAD_REQUEST,
         engine.RunFailed: HTTPStatus.INTERNAL_SERVER_ERROR,
         engine.EngineError: HTTPStatus.SERVICE_UNAVAILABLE,

@@ -11,14 +11,15 @@ import os
 import socket
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from functools import partial
 from typing import Any
 
 from audit import AuditLog, migrate, open_database
-from engine import InProcessEngine
+from engine import Place
 from model_store import Store
 
+from . import engines
 from .config import Config
 from .errors import ConfigError
 from .logs import configure, log
@@ -30,16 +31,11 @@ LISTEN_SECONDS = 30
 STOP_SECONDS = 30
 
 
-def open_service(config: Config) -> Service:
-    """A service with its store, engine and decision records open and the required models loaded."""
-    engine = InProcessEngine(
-        max_batch=config.max_batch,
-        max_wait_ms=config.max_wait_ms,
-        queue_limit=config.queue_limit,
-        threads=config.threads or None,
-        session_limit=config.session_limit,
-    )
-    service = Service(Store(config.store, create=False), engine, _audit(config), config)
+def open_service(config: Config, places: Sequence[Place] = ()) -> Service:
+    """A service with its store, engine (the processes in these places, or its own) and decision records open and the
+    required models loaded."""
+    runner = engines.connect(config, places)
+    service = Service(Store(config.store, create=False), runner, _audit(config), config)
     service.models.start()
     return service
 
@@ -79,7 +75,13 @@ def serve(config: Config) -> None:
         respawn_failed_workers=True,
         workers_kill_timeout=STOP_SECONDS,
     )
-    server.serve(target_loader=partial(_worker, config, os.getpid()), wrap_loader=False)
+    processes = engines.start(config)
+    try:
+        places = processes.places if processes else ()
+        server.serve(target_loader=partial(_worker, config, os.getpid(), places), wrap_loader=False)
+    finally:
+        if processes:
+            processes.close()
 
 
 def check(config: Config) -> None:
@@ -105,13 +107,13 @@ def check(config: Config) -> None:
             raise ConfigError(f"cannot listen at {config.host} port {config.port}: {reason}") from error
 
 
-def _worker(config: Config, parent: int) -> Callable[..., Any]:
+def _worker(config: Config, parent: int, places: Sequence[Place]) -> Callable[..., Any]:
     """Runs in the worker process: the application, ready to answer."""
     from .app import create_app
 
     end_with(parent)
     configure(config.log_level)
-    service = open_service(config)
+    service = open_service(config, places)
     app = create_app(config, service)
     threading.Thread(target=_announce, args=(config, banner(config, service)), daemon=True).start()
     return app
