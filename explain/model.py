@@ -80,7 +80,15 @@ class Model:
         *,
         batch_axes: Mapping[str, int | None] | None = None,
         row_by_row: bool = False,
+        run_rows: int | None = None,
     ) -> None:
+        """`batch_axes`: which axis of each input and output counts its items, where it is not 0. `row_by_row`: runs
+        cannot carry more than one. `run_rows`: at most so many rows of the model in one run of a program, for whoever
+        wants runs that end soon; attributions may differ by it in their last digits.
+        """
+        if run_rows is not None and run_rows < 1:
+            raise InvalidParameter(f"run_rows: got {run_rows}, expected 1 or more")
+        self.run_rows = run_rows
         self._source = source if isinstance(source, bytes) else None
         self.proto = _read(source)
         self.batch_axes: dict[str, int | None] = dict.fromkeys(_scalars(self.proto)) | dict(batch_axes or {})

@@ -97,13 +97,13 @@ def blocks(model: Model, inputs: Arrays, evaluations: int, width: int = 1) -> It
 
 
 def capacity(model: Model, inputs: Arrays) -> int:
-    """How many rows of the model one run may hold: set by the size of one item (of its encoding, for codes), and 1
-    for a model that takes one."""
+    """How many rows of the model one run may hold: set by the size of one item (of its encoding, for codes) and by the
+    model's `run_rows`, and 1 for a model that takes one."""
     if model.row_by_row:
         return 1
     widths = model.remember("widths of encodings", lambda: _widths(model))
     size = max(1, max(math.prod(array.shape[1:]) * widths.get(name, 1) for name, array in inputs.items()))
-    return max(1, min(ROWS_PER_RUN, ELEMENTS_PER_RUN // size))
+    return max(1, min(ROWS_PER_RUN, ELEMENTS_PER_RUN // size, model.run_rows or ROWS_PER_RUN))
 
 
 def _widths(model: Model) -> dict[str, int]:

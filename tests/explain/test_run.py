@@ -244,3 +244,30 @@ def test_a_model_that_answers_nan_is_explained_with_counted_nans() -> None:
     found = attribute(model, {"x": x}, "saliency")
     assert [figures["nan_count"] for figures in found.quality] == [0, 1]
     np.testing.assert_allclose(found.values["x"][0], [0.5, 0.25, 1 / 6, 0.125], rtol=1e-6)
+
+
+@pytest.mark.parametrize("method", ["integrated_gradients", "smooth_grad", "kernel_shap", "permutation_shap", "rise"])
+def test_runs_carry_no_more_rows_than_a_handle_allows_and_answers_stay_the_same(method: str) -> None:
+    options = {
+        "integrated_gradients": {"baseline": 0, "n_steps": 20},
+        "smooth_grad": {"background": BACKGROUND, "n_samples": 12},
+        "kernel_shap": {"background": BACKGROUND, "n_samples": 14},
+        "permutation_shap": {"background": BACKGROUND, "n_permutations": 6},
+        "rise": {"background": BACKGROUND, "n_masks": 24},
+    }[method]
+    alone = attribute(explain.Model(mlp()), {"x": X}, method, target=0, **options)
+    model, seen = explain.Model(mlp(), run_rows=2), []
+    running = explain.begin(model, {"x": X}, method=method, target=0, **options)
+    while (step := running.chunk()) is not None:
+        program, feeds = step
+        key = "alpha" if "alpha" in feeds else "mask"
+        if program.name in ("path_gradient", "masked_forward"):
+            seen.append(feeds[key].shape[0] * feeds[key].shape[1])
+        running.update(run(*step))
+    assert max(seen) <= 2
+    np.testing.assert_allclose(running.result().values["x"], alone.values["x"], atol=2e-6)
+
+
+def test_a_handle_must_allow_a_row() -> None:
+    with pytest.raises(explain.InvalidParameter, match="run_rows: got 0, expected 1 or more"):
+        explain.Model(mlp(), run_rows=0)
