@@ -46,9 +46,9 @@ from .manifest import (
     Role,
 )
 from .model_version import ModelVersion
-from .rows import decode_rows
+from .rows import RowDecoder, decode_rows
 from .store import DEFAULT_ALIAS, GcReport, Store
-from .tensors import decode_tensors
+from .tensors import TensorDecoder, decode_tensors
 from .verify import Problem
 
 __all__ = [
@@ -82,9 +82,11 @@ __all__ = [
     "Problem",
     "RefusedModel",
     "Role",
+    "RowDecoder",
     "Store",
     "StoreError",
     "StoreUnavailable",
+    "TensorDecoder",
     "TooLarge",
     "UnknownAlias",
     "UnknownBlob",

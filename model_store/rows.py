@@ -15,56 +15,117 @@ from .errors import InvalidInput, shown
 from .images import MAX_PIXELS, array_picture, from_base64, picture_array
 from .layout import Array, Decoded, check_shapes_agree
 from .manifest import Feature, InputSpec, Manifest
-from .values import array, kind_of, number
+from .values import array, floats, kind_of, number
 
 if TYPE_CHECKING:
     from PIL.Image import Image
 
 
 def decode_rows(manifest: Manifest, instances: list[Any], max_pixels: int = MAX_PIXELS) -> Decoded:
-    """Instances as arrays [len(instances), ...item].
+    """`RowDecoder.decode` for one request; whoever reads many keeps the decoder."""
+    return RowDecoder(manifest).decode(instances, max_pixels)
 
-    An instance is a list of values in the order of `manifest.features`; or an object with a value for each feature
-    and for each input without features; or, for a model of one input without features, that input's value itself:
-    nested lists in the model's own units, or for an image input also `{"b64": "..."}`. `max_pixels` bounds all pictures
-    of the request together, as all are held at once. Raises InvalidInput naming instance and feature, TooLarge.
-    """
-    if not isinstance(instances, list) or not instances:
-        raise InvalidInput("instances", "an empty list" if instances == [] else kind_of(instances), "a list of rows")
-    reader = _Reader(manifest, max_pixels)
-    items: dict[str, list[Array]] = {spec.name: [] for spec in manifest.inputs}
-    images: list[Image | None] = []
-    for position, instance in enumerate(instances):
-        row, picture = reader.read(instance, f"instances[{position}]")
-        for name, item in row.items():
-            if items[name] and items[name][0].shape != item.shape:
-                raise InvalidInput(
-                    f"instances[{position}]",
-                    f"shape {list(item.shape)} for input {name!r}",
-                    f"{list(items[name][0].shape)}, as in instances[0]; send other shapes separately",
-                )
-            items[name].append(item)
-        images.append(picture)
-    inputs = {name: np.stack(parts) for name, parts in items.items()}
-    check_shapes_agree(manifest, inputs)
-    return Decoded(inputs, len(instances), images)
+
+class RowDecoder:
+    """Reads JSON instances for one model. What depends on the manifest alone is worked out once."""
+
+    def __init__(self, manifest: Manifest) -> None:
+        self._manifest = manifest
+        self._tables = _Tables(manifest)
+
+    def decode(self, instances: list[Any], max_pixels: int = MAX_PIXELS) -> Decoded:
+        """Instances as arrays [len(instances), ...item].
+
+        An instance is a list of values in the order of `manifest.features`; or an object with a value for each feature
+        and for each input without features; or, for a model of one input without features, that input's value itself:
+        nested lists in the model's own units, or for an image input also `{"b64": "..."}`. `max_pixels` bounds all
+        pictures of the request together, as all are held at once. Raises InvalidInput naming instance and feature,
+        TooLarge.
+        """
+        if not isinstance(instances, list) or not instances:
+            raise InvalidInput(
+                "instances", "an empty list" if instances == [] else kind_of(instances), "a list of rows"
+            )
+        plain = self._tables.plain(instances)
+        if plain is not None:
+            return Decoded(plain, len(instances), [None] * len(instances))
+        reader = _Reader(self._tables, max_pixels)
+        items: dict[str, list[Array]] = {spec.name: [] for spec in self._manifest.inputs}
+        images: list[Image | None] = []
+        for position, instance in enumerate(instances):
+            row, picture = reader.read(instance, f"instances[{position}]")
+            for name, item in row.items():
+                if items[name] and items[name][0].shape != item.shape:
+                    raise InvalidInput(
+                        f"instances[{position}]",
+                        f"shape {list(item.shape)} for input {name!r}",
+                        f"{list(items[name][0].shape)}, as in instances[0]; send other shapes separately",
+                    )
+                items[name].append(item)
+            images.append(picture)
+        inputs = {name: np.stack(parts) for name, parts in items.items()}
+        check_shapes_agree(self._manifest, inputs)
+        return Decoded(inputs, len(instances), images)
+
+
+class _Tables:
+    """What reading the rows of one model needs of its manifest."""
+
+    def __init__(self, manifest: Manifest) -> None:
+        self.features = manifest.features
+        self.specs = {spec.name: spec for spec in manifest.inputs}
+        fed = {feature.input for feature in manifest.features}
+        self.fed = [spec for spec in manifest.inputs if spec.name in fed]
+        self.whole = [spec for spec in manifest.inputs if spec.name not in fed]
+        self.names = [feature.name for feature in self.features] + [spec.name for spec in self.whole]
+        self.alone = len(self.whole) == 1 and not self.features
+        self.codes = {
+            feature.name: {level.value: code for code, level in enumerate(feature.levels)}
+            for feature in self.features
+            if feature.kind == "category"
+        }
+        self._columns = self._plain_columns()
+
+    def _plain_columns(self) -> dict[str, list[int]]:
+        """For each input the columns of a row in the order of its elements; none where a row is not only floats."""
+        floats = all(np.dtype(spec.dtype).kind == "f" for spec in self.fed)
+        if self.whole or self.codes or not floats:
+            return {}
+        columns: dict[str, list[tuple[int, int]]] = {spec.name: [] for spec in self.fed}
+        for column, feature in enumerate(self.features):
+            columns[feature.input].append((feature.index, column))
+        return {name: [column for _, column in sorted(places)] for name, places in columns.items()}
+
+    def plain(self, instances: list[Any]) -> dict[str, Array] | None:
+        """Rows of numbers alone, all at once; None where a row is anything else, or has a number that does not fit."""
+        if not self._columns:
+            return None
+        flat: list[Any] = []
+        for instance in instances:
+            row = instance
+            if isinstance(instance, dict) and len(instance) == len(self.names):
+                row = [instance.get(name) for name in self.names]
+            if not isinstance(row, list) or len(row) != len(self.names):
+                return None
+            flat.extend(row)
+        if not set(map(type, flat)) <= {int, float}:
+            return None
+        table: dict[str, Array] = {}
+        for name, columns in self._columns.items():
+            spec = self.specs[name]
+            numbers = floats(flat, np.dtype(spec.dtype))
+            if numbers is None:
+                return None
+            rows = numbers.reshape(len(instances), -1)[:, columns]
+            table[name] = rows.reshape(len(instances), *(dim for dim in spec.item_shape if isinstance(dim, int)))
+        return table
 
 
 class _Reader:
-    """What reading each row of one model needs, worked out once."""
+    """Reads the rows of one request, one after the other."""
 
-    def __init__(self, manifest: Manifest, max_pixels: int) -> None:
-        self._features = manifest.features
-        self._specs = {spec.name: spec for spec in manifest.inputs}
-        fed = {feature.input for feature in manifest.features}
-        self._fed = [spec for spec in manifest.inputs if spec.name in fed]
-        self._whole = [spec for spec in manifest.inputs if spec.name not in fed]
-        self._names = [feature.name for feature in self._features] + [spec.name for spec in self._whole]
-        self._codes = {
-            feature.name: {level.value: code for code, level in enumerate(feature.levels)}
-            for feature in self._features
-            if feature.kind == "category"
-        }
+    def __init__(self, tables: _Tables, max_pixels: int) -> None:
+        self._tables = tables
         self._pixels_left = max_pixels
 
     def read(self, instance: Any, field: str) -> tuple[dict[str, Array], Image | None]:
@@ -72,52 +133,50 @@ class _Reader:
         values = self._named(instance, field)
         row = {
             spec.name: np.zeros([dim for dim in spec.item_shape if isinstance(dim, int)], dtype=spec.dtype)
-            for spec in self._fed
+            for spec in self._tables.fed
         }
-        for feature in self._features:
+        for feature in self._tables.features:
             value = self._feature(feature, values[feature.name], field)
             row[feature.input].reshape(-1)[feature.index] = value
         picture: Image | None = None
-        for spec in self._whole:
-            place = field if self._is_alone() else f"{field}.{spec.name}"
+        for spec in self._tables.whole:
+            place = field if self._tables.alone else f"{field}.{spec.name}"
             row[spec.name], seen = self._input(spec, values[spec.name], place)
             picture = picture or seen
         return row, picture
 
-    def _is_alone(self) -> bool:
-        return len(self._whole) == 1 and not self._features
-
     def _named(self, instance: Any, field: str) -> Mapping[str, Any]:
         """The row's values by name, with nothing missing and nothing more."""
-        if self._is_alone():
-            (spec,) = self._whole
+        names = self._tables.names
+        if self._tables.alone:
+            (spec,) = self._tables.whole
             if isinstance(instance, dict) and set(instance) == {spec.name} and spec.name != "b64":
                 return instance
             return {spec.name: instance}
-        if isinstance(instance, list) and not self._whole:
-            if len(instance) != len(self._names):
-                raise InvalidInput(field, f"{len(instance)} values", f"{len(self._names)}: {_listed(self._names)}")
-            return dict(zip(self._names, instance, strict=True))
+        if isinstance(instance, list) and not self._tables.whole:
+            if len(instance) != len(names):
+                raise InvalidInput(field, f"{len(instance)} values", f"{len(names)}: {_listed(names)}")
+            return dict(zip(names, instance, strict=True))
         if not isinstance(instance, dict):
-            form = "an object" if self._whole else "a list or an object"
-            raise InvalidInput(field, kind_of(instance), f"{form} with {_listed(self._names)}")
-        known = set(self._names)
+            form = "an object" if self._tables.whole else "a list or an object"
+            raise InvalidInput(field, kind_of(instance), f"{form} with {_listed(names)}")
+        known = set(names)
         unknown = [name for name in instance if name not in known]
         if unknown:
-            raise InvalidInput(field, f"the unknown name {shown(unknown[0])}", f"only {_listed(self._names)}")
-        missing = [name for name in self._names if name not in instance]
+            raise InvalidInput(field, f"the unknown name {shown(unknown[0])}", f"only {_listed(names)}")
+        missing = [name for name in names if name not in instance]
         if missing:
-            raise InvalidInput(f"{field}.{missing[0]}", "nothing", f"a value for each of {_listed(self._names)}")
+            raise InvalidInput(f"{field}.{missing[0]}", "nothing", f"a value for each of {_listed(names)}")
         return instance
 
     def _feature(self, feature: Feature, value: Any, field: str) -> float | int | bool:
         place = f"{field}.{feature.name}"
-        spec = self._specs[feature.input]
+        spec = self._tables.specs[feature.input]
         if feature.kind == "number":
             if spec.dtype == "bool" and isinstance(value, bool):
                 return value
             return number(value, spec.dtype, place)
-        codes = self._codes[feature.name]
+        codes = self._tables.codes[feature.name]
         if not isinstance(value, str) or value not in codes:
             raise InvalidInput(place, shown(value), f"one of {_listed(list(codes))}")
         return codes[value]

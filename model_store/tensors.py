@@ -21,63 +21,87 @@ if TYPE_CHECKING:
 
 
 def decode_tensors(manifest: Manifest, tensors: Mapping[str, Array]) -> Decoded:
-    """Check names, dtypes, shapes, finiteness and category codes, and put the items along axis 0.
-
-    An input without a batch axis is one item. Raises InvalidInput naming input, row and feature.
-    """
-    known = [spec.name for spec in manifest.inputs]
-    for name in tensors:
-        if name not in known:
-            raise InvalidInput("inputs", f"the unknown name {shown(name)}", f"only {', '.join(map(shown, known))}")
-    inputs: dict[str, Array] = {}
-    for spec in manifest.inputs:
-        if spec.name not in tensors:
-            raise InvalidInput(
-                f"input {spec.name!r}", "nothing", f"a tensor for each of {', '.join(map(shown, known))}"
-            )
-        inputs[spec.name] = _one(spec, tensors[spec.name], [f for f in manifest.features if f.input == spec.name])
-    rows = {name: len(items) for name, items in inputs.items()}
-    first = known[0]
-    for name, count in rows.items():
-        if count != rows[first]:
-            raise InvalidInput(f"input {name!r}", f"{count} items", f"{rows[first]}, as in {first!r}")
-    check_shapes_agree(manifest, inputs)
-    return Decoded(inputs, rows[first], _pictures(manifest, inputs, rows[first]))
+    """`TensorDecoder.decode` for one request; whoever reads many keeps the decoder."""
+    return TensorDecoder(manifest).decode(tensors)
 
 
-def _one(spec: InputSpec, tensor: Array, features: list[Feature]) -> Array:
-    field = f"input {spec.name!r}"
-    if tensor.dtype != np.dtype(spec.dtype):
-        raise InvalidInput(field, f"dtype {tensor.dtype.name}", spec.dtype)
-    declared = list(spec.shape)
-    if spec.batch_axis is not None:
+class TensorDecoder:
+    """Checks the tensors of requests for one model. What depends on the manifest alone is worked out once."""
+
+    def __init__(self, manifest: Manifest) -> None:
+        self._manifest = manifest
+        self._inputs = [_Input(spec, manifest) for spec in manifest.inputs]
+        self._known = [spec.name for spec in manifest.inputs]
+        self._listed = ", ".join(map(shown, self._known))
+        self._pictured = any(spec.kind == "image" for spec in manifest.inputs)
+        self._shares_axes = any(isinstance(dim, str) for spec in manifest.inputs for dim in spec.item_shape)
+
+    def decode(self, tensors: Mapping[str, Array]) -> Decoded:
+        """Check names, dtypes, shapes, finiteness and category codes, and put the items along axis 0.
+
+        An input without a batch axis is one item. Raises InvalidInput naming input, row and feature.
+        """
+        for name in tensors:
+            if name not in self._known:
+                raise InvalidInput("inputs", f"the unknown name {shown(name)}", f"only {self._listed}")
+        inputs: dict[str, Array] = {}
+        for each in self._inputs:
+            if each.name not in tensors:
+                raise InvalidInput(each.field, "nothing", f"a tensor for each of {self._listed}")
+            inputs[each.name] = each.items(tensors[each.name])
+        first = self._known[0]
+        rows = len(inputs[first])
+        for name, items in inputs.items():
+            if len(items) != rows:
+                raise InvalidInput(f"input {name!r}", f"{len(items)} items", f"{rows}, as in {first!r}")
+        if self._shares_axes:
+            check_shapes_agree(self._manifest, inputs)
+        return Decoded(inputs, rows, _pictures(self._manifest, inputs) if self._pictured else [None] * rows)
+
+
+class _Input:
+    """One input of a model: what a tensor for it must be."""
+
+    def __init__(self, spec: InputSpec, manifest: Manifest) -> None:
+        self.name, self.field = spec.name, f"input {spec.name!r}"
+        self._dtype = np.dtype(spec.dtype)
+        self._axis = spec.batch_axis
         # A model with a fixed batch of 1 takes any number of items; they are run one by one.
-        declared[spec.batch_axis] = "items"
-    if not fits(tensor.shape, tuple(declared)):
-        raise InvalidInput(field, f"shape {list(tensor.shape)}", f"shape {described(tuple(declared))}")
-    if tensor.size == 0:
-        raise InvalidInput(field, f"shape {list(tensor.shape)}", "at least one element")
-    items = tensor[np.newaxis] if spec.batch_axis is None else np.moveaxis(tensor, spec.batch_axis, 0)
-    items = np.ascontiguousarray(items)
-    _check_finite(items, field, features)
-    _check_codes(items, field, features)
-    return items
+        declared = ["items" if axis == spec.batch_axis else dim for axis, dim in enumerate(spec.shape)]
+        self._shape = tuple(declared)
+        self._features = [feature for feature in manifest.features if feature.input == spec.name]
+        self._categories = [feature for feature in self._features if feature.kind == "category"]
+
+    def items(self, tensor: Array) -> Array:
+        """The tensor with its items along axis 0, if it is what the model takes."""
+        if tensor.dtype != self._dtype:
+            raise InvalidInput(self.field, f"dtype {tensor.dtype.name}", self._dtype.name)
+        if not fits(tensor.shape, self._shape):
+            raise InvalidInput(self.field, f"shape {list(tensor.shape)}", f"shape {described(self._shape)}")
+        if tensor.size == 0:
+            raise InvalidInput(self.field, f"shape {list(tensor.shape)}", "at least one element")
+        if self._axis:
+            tensor = np.moveaxis(tensor, self._axis, 0)
+        items = np.ascontiguousarray(tensor[np.newaxis] if self._axis is None else tensor)
+        _check_finite(items, self.field, self._features)
+        _check_codes(items, self.field, self._categories)
+        return items
 
 
 def _check_finite(items: Array, field: str, features: list[Feature]) -> None:
     if items.dtype.kind != "f":
         return
-    bad = ~np.isfinite(items)
-    if bad.any():
-        place = tuple(int(index) for index in np.argwhere(bad)[0])
+    finite = np.isfinite(items)
+    if not finite.all():
+        place = tuple(int(index) for index in np.argwhere(~finite)[0])
         raise InvalidInput(f"{field} {_place(items, place, features)}", str(items[place]), "a finite number")
 
 
-def _check_codes(items: Array, field: str, features: list[Feature]) -> None:
+def _check_codes(items: Array, field: str, categories: list[Feature]) -> None:
+    if not categories:
+        return
     flat = items.reshape(len(items), -1)
-    for feature in features:
-        if feature.kind != "category":
-            continue
+    for feature in categories:
         codes, count = flat[:, feature.index].astype(np.float64), len(feature.levels)
         bad = (codes < 0) | (codes >= count) | (codes != np.floor(codes))
         if bad.any():
@@ -97,8 +121,6 @@ def _place(items: Array, place: tuple[int, ...], features: list[Feature]) -> str
     return f"row {place[0]}" + (f" at {list(place[1:])}" if place[1:] else "")
 
 
-def _pictures(manifest: Manifest, inputs: Mapping[str, Array], rows: int) -> list[Image | None]:
-    for spec in manifest.inputs:
-        if spec.kind == "image":
-            return [array_picture(spec, item) for item in inputs[spec.name]]
-    return [None] * rows
+def _pictures(manifest: Manifest, inputs: Mapping[str, Array]) -> list[Image | None]:
+    spec = next(spec for spec in manifest.inputs if spec.kind == "image")
+    return [array_picture(spec, item) for item in inputs[spec.name]]

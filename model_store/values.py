@@ -91,7 +91,7 @@ def _converted(flat: list[Any], shape: tuple[int, ...], dtype: str, field: str) 
     if kind.kind == "b" and types == {bool}:
         return np.array(flat, dtype=kind).reshape(shape)
     if types <= {int, float} and kind.kind == "f":
-        fast = _floats(flat, kind)
+        fast = floats(flat, kind)
         if fast is not None:
             return fast.reshape(shape)
     # Something is wrong, or it is whole numbers: look at one after the other, and name the first that does not fit.
@@ -99,7 +99,7 @@ def _converted(flat: list[Any], shape: tuple[int, ...], dtype: str, field: str) 
     return np.array(checked, dtype=kind).reshape(shape)
 
 
-def _floats(flat: list[Any], kind: np.dtype[Any]) -> Array | None:
+def floats(flat: list[Any], kind: np.dtype[Any]) -> Array | None:
     """The numbers as floats, or None if one of them is not finite in that dtype."""
     try:
         wide = np.array(flat, dtype=np.float64)

@@ -188,14 +188,16 @@ def labels(manifest: Manifest, outputs: Arrays, rows: int) -> list[str] | None:
     """
     for spec in manifest.outputs:
         if spec.name in outputs and spec.class_names and spec.kind in ("logits", "probabilities"):
-            return [_label(spec, outputs[spec.name][row]) for row in range(rows)]
+            return _labels(spec, outputs[spec.name].reshape(rows, -1))
     return None
 
 
-def _label(spec: OutputSpec, values: np.ndarray[Any, Any]) -> str:
-    if values.size == 1 and len(spec.class_names) == 2:
+def _labels(spec: OutputSpec, values: Array) -> list[str]:
+    """The label of each row of values [rows, numbers]; "" where the names are not as many as the numbers."""
+    names, numbers = spec.class_names, values.shape[1]
+    if numbers == 1 and len(names) == 2:
         threshold = spec.threshold if spec.threshold is not None else 0.5 if spec.kind == "probabilities" else 0.0
-        return spec.class_names[int(values.ravel()[0] >= threshold)]
-    if values.size != len(spec.class_names):
-        return ""
-    return spec.class_names[int(np.argmax(values))]
+        return [names[reached] for reached in (values[:, 0] >= threshold).tolist()]
+    if numbers != len(names):
+        return [""] * len(values)
+    return [names[largest] for largest in values.argmax(axis=1).tolist()]

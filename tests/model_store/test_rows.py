@@ -9,7 +9,17 @@ from hypothesis import given
 from hypothesis import strategies as st
 from PIL import Image
 
-from model_store import Feature, InputSpec, InvalidInput, Manifest, OutputSpec, TooLarge, decode_image, decode_rows
+from model_store import (
+    Feature,
+    InputSpec,
+    InvalidInput,
+    Manifest,
+    OutputSpec,
+    RowDecoder,
+    TooLarge,
+    decode_image,
+    decode_rows,
+)
 
 
 def test_a_row_is_split_by_each_features_input_and_index(mixed):
@@ -141,3 +151,56 @@ def test_the_pictures_of_a_request_share_one_limit(grey, picture_file):
     assert decode_rows(grey, [instance] * 3, max_pixels=300).rows == 3
     with pytest.raises(TooLarge, match=r"instances\[3\]"):
         decode_rows(grey, [instance] * 4, max_pixels=300)
+
+
+ANYTHING = st.one_of(
+    st.floats(allow_nan=True, allow_infinity=True),
+    st.integers(-(10**400), 10**400),
+    st.booleans(),
+    st.text(max_size=2),
+    st.none(),
+    st.lists(st.integers(), max_size=1),
+)
+
+
+@given(st.data())
+def test_rows_of_numbers_are_read_at_once_as_they_are_one_by_one(data):
+    """Numbers alone take a shorter way; it must give the same arrays, and leave every refusal to the longer one."""
+    dtype = data.draw(st.sampled_from(["float16", "float32", "float64"]))
+    manifest = Manifest(
+        name="p",
+        inputs=[InputSpec("x", "tabular", dtype, [None, 2], 0), InputSpec("z", "tabular", "float64", [None, 1, 1], 0)],
+        outputs=[OutputSpec("y", "value", "float32", [None], 0)],
+        features=[
+            Feature(name="b", input="x", index=1),
+            Feature(name="c", input="z", index=0),
+            Feature(name="a", input="x", index=0),
+        ],
+    )
+    numbers = st.one_of(st.floats(-1e300, 1e300), st.integers(-(2**70), 2**70), ANYTHING)
+    row = data.draw(st.lists(numbers, min_size=3, max_size=3))
+    named = data.draw(st.dictionaries(st.sampled_from("abcd"), numbers, min_size=2, max_size=4))
+    rows = data.draw(st.permutations([row, dict(zip("cab", row, strict=True)), named]))[: data.draw(st.integers(1, 3))]
+    assert outcome(rows, RowDecoder(manifest)) == outcome(rows, one_by_one(manifest))
+
+
+def one_by_one(manifest):
+    decoder = RowDecoder(manifest)
+    decoder._tables.plain = lambda _instances: None
+    return decoder
+
+
+def outcome(rows, decoder):
+    try:
+        inputs = decoder.decode(rows).inputs
+    except InvalidInput as error:
+        return str(error)
+    return {name: (array.dtype, array.tolist()) for name, array in inputs.items()}
+
+
+def test_rows_of_numbers_do_take_the_shorter_way(mixed):
+    numbers = msgspec.structs.replace(mixed, inputs=mixed.inputs[:1], features=[mixed.features[0], mixed.features[2]])
+    assert RowDecoder(numbers)._tables.plain([[1, 2.5]])["numbers"].tolist() == [[2.5, 1.0]]
+    assert RowDecoder(numbers)._tables.plain([[1, True]]) is None
+    assert RowDecoder(mixed)._tables.plain([[1, "A1", 2]]) is None
+    assert outcome([[1, 2]], RowDecoder(numbers)) != outcome([[2, 1]], one_by_one(numbers)), "a difference would show"
