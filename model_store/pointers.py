@@ -7,18 +7,31 @@
     models/<name>/archived/<int>    empty; its presence is the fact
     models/<name>/certificates/<int>  "<certificate digest>" of a certificate made after publishing
 
+Whoever changes one of them then sets the time of the folder `models/<name>`: a reader that remembers what it found looks
+at that one time to know whether it still holds.
+
 A digest proves itself, since only the right bytes hash to it. An alias is a bare number, in which a
 flipped bit gives another good number; so a check, the SHA-256 of `name/alias/version`, stands beside it.
 """
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 from collections.abc import Iterator
 from pathlib import Path
 
 from .errors import CorruptBlob, InvalidName
-from .files import TEMPORARY, flush_folder, names_in, read_if_there, translated, write_first, write_replacing
+from .files import (
+    TEMPORARY,
+    flush_folder,
+    names_in,
+    read_if_there,
+    set_changed,
+    translated,
+    write_first,
+    write_replacing,
+)
 from .validation import DIGEST, NAME, NAME_RULE
 
 
@@ -56,7 +69,7 @@ class Pointers:
     def add_version(self, digest: str) -> int:
         """Take the next free number for a manifest; of two writers each gets its own."""
         version = max(self.versions(), default=0) + 1
-        with translated("publish a version"):
+        with self._changing("publish a version"):
             while not write_first(self._folder / "versions" / str(version), f"{digest}\n".encode()):
                 version += 1
         return version
@@ -75,7 +88,7 @@ class Pointers:
 
     def set_certificate(self, version: int, digest: str) -> None:
         """Point a version at a certificate, in one step."""
-        with translated("keep a certificate"):
+        with self._changing("keep a certificate"):
             write_replacing(self._folder / "certificates" / str(version), f"{digest}\n".encode())
 
     def aliases(self) -> list[str]:
@@ -96,7 +109,7 @@ class Pointers:
 
     def set_alias(self, alias: str, version: int) -> None:
         """Point an alias at a version, in one step."""
-        with translated("set an alias"):
+        with self._changing("set an alias"):
             write_replacing(self._folder / "aliases" / alias, self._alias_text(alias, version).encode())
 
     def remove_alias(self, alias: str) -> bool:
@@ -107,7 +120,7 @@ class Pointers:
         """Mark a version as archived, or take the mark away."""
         path = self._folder / "archived" / str(version)
         if archived:
-            with translated("archive a version"):
+            with self._changing("archive a version"):
                 write_first(path, b"")
         else:
             self._remove(path, "restore a version")
@@ -138,13 +151,20 @@ class Pointers:
         return None if data is None else data.decode("ascii", errors="replace")
 
     def _remove(self, path: Path, doing: str) -> bool:
-        with translated(doing):
+        with self._changing(doing):
             try:
                 path.unlink()
             except FileNotFoundError:
                 return False
             flush_folder(path.parent)
         return True
+
+    @contextlib.contextmanager
+    def _changing(self, doing: str) -> Iterator[None]:
+        """For a change of a pointer: says so to those who remember, and translates what goes wrong."""
+        with translated(doing):
+            yield
+            set_changed(self._folder)
 
     def _relative(self, path: Path) -> str:
         return path.relative_to(self._root).as_posix()

@@ -23,7 +23,7 @@ from .errors import (
     UnknownModel,
     UnknownVersion,
 )
-from .files import flush_folder, locked, make_folder, names_in, translated
+from .files import changed_at, flush_folder, locked, make_folder, names_in, translated
 from .manifest import FileRef, Manifest
 from .model_version import ModelVersion
 from .pointers import Pointers, check_alias, is_version
@@ -112,6 +112,12 @@ class Store:
         else:
             number = self._number(pointers, name, version, known)
         return self._load(pointers, name, number, known)
+
+    def changed_at(self, name: str) -> int | None:
+        """When anything that `resolve` reads of a model was last changed through a store, in nanoseconds; None where
+        there is no such model. What was resolved stays right until this differs; it costs a few microseconds.
+        """
+        return changed_at(f"{self._models}/{name}") if NAME.fullmatch(name) else None
 
     def models(self) -> list[str]:
         """The names of all models that have a version, sorted."""

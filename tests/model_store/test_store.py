@@ -319,3 +319,41 @@ def test_processes_that_publish_at_once_never_share_a_number(store, mixed):
     assert sorted(taken) == list(range(1, 76))
     assert [each.version for each in store.versions("mixed")] == list(range(1, 76))
     assert (store.verify(), leftovers(store)) == ([], [])
+
+
+def test_every_change_of_a_model_is_told_by_one_time(store, mixed):
+    """What a reader remembers of a model holds until this time differs, however quickly changes follow each other."""
+    assert store.changed_at("mixed") is None
+    assert store.changed_at("../models") is None
+    seen = []
+    changes = [
+        lambda: store.publish(mixed, {"model": b"1"}),
+        lambda: store.publish(mixed, {"model": b"2"}),
+        lambda: store.set_alias("mixed", "default", 1),
+        lambda: store.set_alias("mixed", "default", 1),
+        lambda: store.remove_alias("mixed", "default"),
+        lambda: store.archive("mixed", 1),
+        lambda: store.archive("mixed", 1, False),
+        lambda: store.set_certificate("mixed", 1, b"{}"),
+    ]
+    for change in changes:
+        change()
+        seen.append(store.changed_at("mixed"))
+        store.resolve("mixed")
+        assert store.changed_at("mixed") == seen[-1], "reading changes nothing"
+    assert len(set(seen)) == len(changes)
+
+
+def test_who_does_not_own_the_folder_of_a_model_tells_of_a_change_too(store, mixed, monkeypatch):
+    store.publish(mixed, {"model": b"1"})
+    real = os.utime
+
+    def not_the_owner(path, *arguments, **options):
+        if options:
+            raise PermissionError(1, "Operation not permitted")
+        real(path, *arguments)
+
+    real(store.root / "models" / "mixed", ns=(1, 1))
+    monkeypatch.setattr(os, "utime", not_the_owner)
+    store.set_alias("mixed", "default", 1)
+    assert store.changed_at("mixed") > 1
