@@ -127,9 +127,9 @@ def set_changed(folder: Path) -> None:
 
 
 def changed_at(folder: Path | str) -> int | None:
-    """The time of a folder in nanoseconds, None if it is not there. One call of the system: this is asked very often."""
+    """The time of a folder in nanoseconds, None if it is not there. Asked very often: one call of the system."""
     try:
-        return os.stat(folder).st_mtime_ns
+        return os.stat(folder).st_mtime_ns  # noqa: PTH116 # a Path would cost more than the call
     except (FileNotFoundError, NotADirectoryError):
         return None
     except OSError as error:

@@ -7,8 +7,8 @@
     models/<name>/archived/<int>    empty; its presence is the fact
     models/<name>/certificates/<int>  "<certificate digest>" of a certificate made after publishing
 
-Whoever changes one of them then sets the time of the folder `models/<name>`: a reader that remembers what it found looks
-at that one time to know whether it still holds.
+Whoever changes one of them then sets the time of the folder `models/<name>`: a reader that remembers what it found
+looks at that one time to know whether it still holds.
 
 A digest proves itself, since only the right bytes hash to it. An alias is a bare number, in which a
 flipped bit gives another good number; so a check, the SHA-256 of `name/alias/version`, stands beside it.

@@ -17,7 +17,14 @@ from .version import VERSION
 from .wire.tensors import datatype_of
 
 NAME = "glasshouse"
-EXTENSIONS = ("binary_tensor_data", "model_configuration", "statistics", "explain")
+EXTENSIONS = (
+    "binary_tensor_data",
+    "model_configuration",
+    "model_repository",
+    "model_repository(unload_dependents)",
+    "statistics",
+    "explain",
+)
 PLATFORM = "onnxruntime_onnx"
 
 

@@ -72,6 +72,13 @@ class Config:
     )
     threads: int = _setting("integer", 0, "Threads of one model run; 0 means one per core.", minimum=0, maximum=1024)
     model_cache: int = _setting("integer", 32, "Models kept loaded; the least recently used leaves.", minimum=1)
+    load_seconds: float = _setting(
+        "number",
+        120.0,
+        "Seconds that loading a version may take before it counts as failed; another one goes on answering meanwhile.",
+        minimum=0.001,
+        maximum=86_400,
+    )
     session_limit: int = _setting("integer", 64, "Sessions (models and compiled explanations) kept ready.", minimum=1)
     max_batch: int = _setting("integer", 64, "Items that may share one run.", minimum=1)
     max_wait_ms: float = _setting(

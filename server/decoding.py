@@ -22,11 +22,11 @@ def decode(loaded: LoadedModel, payload: Payload, config: Config) -> Decoded:
     if isinstance(payload, Rows):
         if len(payload.instances) > limit:
             raise BodyTooLarge(f"rows: got {len(payload.instances)}, expected at most {limit}")
-        return model_store.decode_rows(manifest, list(payload.instances), config.max_image_pixels)
+        return loaded.rows.decode(list(payload.instances), config.max_image_pixels)
     if isinstance(payload, ImageBody):
         return model_store.decode_image(manifest, payload.body, config.max_image_pixels)
     arrays = _raw_arrays(manifest, payload.body) if isinstance(payload, RawTensor) else payload.arrays
-    decoded = model_store.decode_tensors(manifest, arrays)
+    decoded = loaded.tensors.decode(arrays)
     if decoded.rows > limit:
         raise BodyTooLarge(f"rows: got {decoded.rows}, expected at most {limit}")
     return decoded

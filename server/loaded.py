@@ -1,8 +1,7 @@
 """Models in use: for each version, what the engine runs, what explain/ reads and its background rows.
 
-The store is asked on every request (an alias may have moved), which is cheap; what is costly is kept here by the
-manifest's digest, the least recently used leaving first. Everything is made on first use, so a model that is only
-predicted with is never parsed for explanations.
+What is costly is kept here for each version, the least recently used leaving first. Everything is made on first use, so
+a model that is only predicted with is never parsed for explanations.
 """
 
 from __future__ import annotations
@@ -15,45 +14,71 @@ from functools import cached_property
 
 import engine
 import explain
-from model_store import CorruptBlob, ModelVersion, StoreError, UnknownBlob
+from model_store import CorruptBlob, ModelVersion, RowDecoder, StoreError, TensorDecoder, UnknownBlob
 
 from . import certified
 from .backgrounds import BackgroundSets
 from .errors import ModelUnusable
+from .holds import Holds
 from .messages import Array
 
 
 class LoadedModel:
-    """One version: its artifact, its explain handle and its background sets."""
+    """One version: its artifact, its explain handle and its background sets.
 
-    def __init__(self, version: ModelVersion) -> None:
+    ``holds`` is told which graphs it needs in the engine, for as long as something refers to this object. So nothing
+    in here may refer back to it: it ends the moment the last request lets go of it, not when cycles are looked for.
+    """
+
+    def __init__(self, version: ModelVersion, holds: Holds | None = None) -> None:
         self.version = version
         self.manifest = version.manifest
+        self.key = key_of(version)
         self._lock = threading.Lock()
+        self._hold = None if holds is None else holds.of(self)
 
-    @property
+    @cached_property
     def row_by_row(self) -> bool:
         """Whether items cannot share a run, or do not lie along axis 0."""
         return self.manifest.batching.mode == "row" or any(axis != 0 for axis in self._axes.values())
 
-    @property
+    @cached_property
     def _axes(self) -> dict[str, int | None]:
         """The batch axis of every input and output."""
         axes = {spec.name: spec.batch_axis for spec in self.manifest.inputs}
         return axes | {spec.name: spec.batch_axis for spec in self.manifest.outputs}
 
     @cached_property
+    def rows(self) -> RowDecoder:
+        """Reads the rows of requests."""
+        return RowDecoder(self.manifest)
+
+    @cached_property
+    def tensors(self) -> TensorDecoder:
+        """Reads the tensors of requests."""
+        return TensorDecoder(self.manifest)
+
+    @cached_property
     def artifact(self) -> engine.StoredModel:
         """What the engine runs. Row by row, a run's tensors are taken whole, whichever axis counts its items."""
         kind: engine.Kind = "shared" if self.row_by_row else "item"
+        version = self.version
+        if self._hold is not None:
+            self._hold.add(version.model_digest)
         return engine.StoredModel(
-            digest=self.version.model_digest,
+            digest=version.model_digest,
             inputs={spec.name: kind for spec in self.manifest.inputs},
             outputs={spec.name: kind for spec in self.manifest.outputs},
-            load=lambda: file_of(self.version, "model"),
+            load=lambda: file_of(version, "model"),
             max_items=1 if self.row_by_row else None,
             constants=explain.weights,
         )
+
+    def running(self, program: engine.Artifact) -> engine.Artifact:
+        """A program of this model on its way to the engine: its session is unloaded with the model's."""
+        if self._hold is not None:
+            self._hold.add(program.digest)
+        return program
 
     @property
     def source(self) -> explain.Model:
@@ -80,7 +105,13 @@ class LoadedModel:
     @cached_property
     def backgrounds(self) -> BackgroundSets:
         """All background sets, by name."""
-        return BackgroundSets(self.manifest, lambda role: file_of(self.version, role))
+        version = self.version
+        return BackgroundSets(self.manifest, lambda role: file_of(version, role))
+
+
+def key_of(version: ModelVersion) -> tuple[str, int, str]:
+    """What tells a loaded model from another."""
+    return version.name, version.version, version.digest
 
 
 def file_of(version: ModelVersion, role: str) -> bytes:
@@ -117,15 +148,25 @@ def naming(version: ModelVersion) -> Iterator[None]:
 class LoadedModels:
     """The models in use, at most ``limit`` of them; with ``certified`` only those whose certificate has passed."""
 
-    def __init__(self, limit: int, *, certified: bool = False) -> None:
+    def __init__(self, limit: int, holds: Holds, *, certified: bool = False) -> None:
         self._limit = limit
+        self._holds = holds
         self._certified = certified
         self._passed: set[tuple[str, str | None]] = set()
-        self._models: OrderedDict[str, LoadedModel] = OrderedDict()
+        self._models: OrderedDict[tuple[str, int, str], LoadedModel] = OrderedDict()
         self._lock = threading.Lock()
 
     def get(self, version: ModelVersion) -> LoadedModel:
-        """The model of this version, made if it is not in use.
+        """The model of this version, made if it is not in use. Raises as `admit`."""
+        self.admit(version)
+        with self._lock:
+            loaded = self._models.get(key_of(version)) or LoadedModel(version, self._holds)
+            loaded.version = version  # its certificate may have been renewed
+        self.put(loaded)
+        return loaded
+
+    def admit(self, version: ModelVersion) -> None:
+        """Nothing, for a version that may be served.
 
         Raises:
             NotCertified: a certificate is required, and none has passed.
@@ -135,15 +176,31 @@ class LoadedModels:
         if self._certified and known not in self._passed:
             certified.require(version)
             self._passed.add(known)
+
+    def put(self, loaded: LoadedModel) -> None:
+        """Takes a model into use; the one least recently used makes room."""
         with self._lock:
-            loaded = self._models.get(version.digest)
-            if loaded is None or loaded.version.name != version.name or loaded.version.version != version.version:
-                loaded = self._models[version.digest] = LoadedModel(version)
-            loaded.version = version  # its certificate may have been renewed
-            self._models.move_to_end(version.digest)
+            self._models[loaded.key] = loaded
+            self._models.move_to_end(loaded.key)
             while len(self._models) > self._limit:
                 self._models.popitem(last=False)
-            return loaded
+
+    def used(self, loaded: LoadedModel) -> bool:
+        """Whether the model is still in use; if so, it is the most recently used one from now on."""
+        with self._lock:
+            if self._models.get(loaded.key) is not loaded:
+                return False
+            self._models.move_to_end(loaded.key)
+            return True
+
+    def drop(self, loaded: LoadedModel) -> None:
+        """Takes a model out of use; requests that hold it finish."""
+        with self._lock:
+            if self._models.get(loaded.key) is loaded:
+                del self._models[loaded.key]
+
+    def __contains__(self, loaded: LoadedModel | None) -> bool:
+        return loaded is not None and self._models.get(loaded.key) is loaded
 
     def __len__(self) -> int:
         return len(self._models)

@@ -15,6 +15,7 @@ import time
 from collections.abc import Iterator
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
+from pathlib import Path
 from typing import TypeVar
 
 import engine
@@ -52,16 +53,23 @@ class Service:
     Every method may be called from many threads. Errors of the rooms it enters pass through as they are.
     """
 
-    def __init__(self, store: Store, runner: engine.Engine, log: AuditLog | None, config: Config) -> None:
+    def __init__(
+        self,
+        store: Store,
+        runner: engine.Engine,
+        log: AuditLog | None,
+        config: Config,
+        shared: Path | None = None,
+    ) -> None:
         self.engine = runner
         self.audit = log
         self.config = config
-        self.models = Repository(store, runner, config)
+        self.models = Repository(store, runner, config, shared)
 
     def predict(self, request: PredictRequest) -> Answer:
         """Predicts. A NaN in an output is recorded and handed on; a wire format that cannot carry it refuses."""
         clock = self._clock(request)
-        loaded = self.models.resolve(request.model, request.version)
+        loaded = self.models.resolve(request.model, request.version, clock.deadline)
         decoded = decode(loaded, request.payload, self.config)
         answer = self._predicted(loaded, decoded, request, clock)
         return self._recorded(answer, request, clock)
@@ -78,7 +86,7 @@ class Service:
             InvalidOutput: the model answered a NaN or an infinity, which nothing can explain; the decision is recorded.
         """
         clock = self._clock(request)
-        loaded = self.models.resolve(request.model, request.version)
+        loaded = self.models.resolve(request.model, request.version, clock.deadline)
         method = methods.choose(loaded, request)
         decoded = decode(loaded, request.payload, self.config)
         if decoded.rows > self.config.max_explain_rows:
@@ -118,6 +126,7 @@ class Service:
 
     def close(self) -> None:
         """Stops the engine; what waits fails, what runs ends."""
+        self.models.close()
         self.engine.close()
 
     def _clock(self, request: PredictRequest) -> Clock:
@@ -166,7 +175,7 @@ class Service:
             if provisional and run.ready:
                 yield replace(explained_answer(loaded, predicted, run, decoded, request, compared), provisional=True)
             program, feeds = chunk
-            result = self.engine.run(program, feeds, lane="explain", deadline=clock.deadline)
+            result = self.engine.run(loaded.running(program), feeds, lane="explain", deadline=clock.deadline)
             predicted.runs.add(result)
             run.update(result.outputs)
         yield explained_answer(loaded, predicted, run, decoded, request, compared)

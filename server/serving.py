@@ -9,10 +9,12 @@ from __future__ import annotations
 import ipaddress
 import os
 import socket
+import tempfile
 import threading
 import time
 from collections.abc import Callable, Sequence
 from functools import partial
+from pathlib import Path
 from typing import Any
 
 from audit import AuditLog, migrate, open_database
@@ -31,11 +33,14 @@ LISTEN_SECONDS = 30
 STOP_SECONDS = 30
 
 
-def open_service(config: Config, places: Sequence[Place] = ()) -> Service:
-    """A service with its store, engine (the processes in these places, or its own) and decision records open and the
-    required models loaded."""
+def open_service(config: Config, places: Sequence[Place] = (), shared: Path | None = None) -> Service:
+    """A service with its store, engine and decision records open and the required models loaded.
+
+    ``places`` are those of the engine processes; without any, the service has an engine of its own. ``shared`` is a
+    folder that the worker processes of one server have in common.
+    """
     runner = engines.connect(config, places)
-    service = Service(Store(config.store, create=False), runner, _audit(config), config)
+    service = Service(Store(config.store, create=False), runner, _audit(config), config, shared)
     service.models.start()
     return service
 
@@ -78,7 +83,9 @@ def serve(config: Config) -> None:
     processes = engines.start(config)
     try:
         places = processes.places if processes else ()
-        server.serve(target_loader=partial(_worker, config, os.getpid(), places), wrap_loader=False)
+        with tempfile.TemporaryDirectory(prefix="glasshouse-") as shared:
+            worker = partial(_worker, config, os.getpid(), places, Path(shared))
+            server.serve(target_loader=worker, wrap_loader=False)
     finally:
         if processes:
             processes.close()
@@ -107,13 +114,13 @@ def check(config: Config) -> None:
             raise ConfigError(f"cannot listen at {config.host} port {config.port}: {reason}") from error
 
 
-def _worker(config: Config, parent: int, places: Sequence[Place]) -> Callable[..., Any]:
+def _worker(config: Config, parent: int, places: Sequence[Place], shared: Path) -> Callable[..., Any]:
     """Runs in the worker process: the application, ready to answer."""
     from .app import create_app
 
     end_with(parent)
     configure(config.log_level)
-    service = open_service(config, places)
+    service = open_service(config, places, shared)
     app = create_app(config, service)
     threading.Thread(target=_announce, args=(config, banner(config, service)), daemon=True).start()
     return app

@@ -34,12 +34,12 @@ def _said(name: str, reason: str) -> str:
 @blueprint.get("/v2/models/<name>/versions/<version>/ready")
 def model_ready(name: str, version: str | None = None) -> Response:
     """The model has a session."""
-    service().models.load(name, version)
+    service().models.ensure(name, version)
     return as_json({"name": name, "ready": True})
 
 
 @blueprint.get("/v1/models/<name>")
 def v1_model(name: str) -> Response:
     """V1's word for the same."""
-    service().models.load(name, None)
+    service().models.ensure(name, None)
     return as_json({"name": name, "ready": True})

@@ -29,7 +29,7 @@ def models() -> Response:
 @blueprint.get("/v2/models/<name>/versions/<version>")
 def model(name: str, version: str | None = None) -> Response:
     """Inputs, outputs and versions of a model."""
-    found = service().models.store.resolve(name, version)
+    found = service().models.version(name, version)
     return as_json(catalogue.model_metadata(found, service().models.store.numbers(name, archived=False)))
 
 
@@ -45,7 +45,7 @@ def config(name: str, version: str | None = None) -> Response:
 @blueprint.get("/v2/models/<name>/versions/<version>/stats")
 def model_statistics(name: str, version: str | None = None) -> Response:
     """Counts and times of one model."""
-    found = service().models.store.resolve(name, version)
+    found = service().models.version(name, version)
     return as_json({"model_stats": [catalogue.statistics(found, service().engine.statistics())]})
 
 
@@ -67,7 +67,7 @@ def explainers(name: str, version: str | None = None) -> Response:
 @blueprint.get("/v2/models/<name>/versions/<version>/certificate")
 def certificate(name: str, version: str | None = None) -> Response:
     """The latest certificate of a model, the very bytes that its digest is of."""
-    found = service().models.store.resolve(name, version)
+    found = service().models.version(name, version)
     return Response(certified.certificate_bytes(found), content_type="application/json")
 
 
@@ -83,3 +83,35 @@ def index() -> Response:
         raise BadRequest(f"member {name[:60]!r}", "it", "only ready")
     entries = service().models.index()
     return as_json([entry for entry in entries if entry["state"] == "READY" or not asked.get("ready")])
+
+
+@blueprint.post("/v2/repository/models/<name>/load")
+def load(name: str) -> Response:
+    """Has the model answer with what the store says now, and waits for it."""
+    _no_parameters()
+    service().models.load(name)
+    return as_json({"name": name, "load": True})
+
+
+@blueprint.post("/v2/repository/models/<name>/unload")
+def unload(name: str) -> Response:
+    """Takes the model out of service until it is loaded again; nothing depends on a model, so nothing goes with it."""
+    _no_parameters("unload_dependents")
+    service().models.unload(name)
+    return as_json({"name": name, "unload": True})
+
+
+def _no_parameters(*harmless: str) -> None:
+    """Refuses by name what Triton's clients may send along: models come from the store, never out of a request."""
+    no_query("no query here; members stand in the JSON")
+    content = body()
+    asked = strict_json.loads(content) if content.strip() else {}
+    if not isinstance(asked, dict):
+        raise BadRequest("body", strict_json.kind_of(asked), "an object, or nothing")
+    for name in asked.keys() - {"parameters"}:
+        raise BadRequest(f"member {name[:60]!r}", "it", "only parameters")
+    parameters = asked.get("parameters", {})
+    if not isinstance(parameters, dict):
+        raise BadRequest("parameters", strict_json.kind_of(parameters), "an empty object, or nothing")
+    for name in sorted(parameters.keys() - set(harmless)):
+        raise BadRequest(f"parameters.{name[:60]}", "it", "no parameters: what is loaded is what the store holds")

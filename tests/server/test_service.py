@@ -240,15 +240,21 @@ def test_versions_and_aliases(
     store = model_store.Store(own_store)
     store.publish(models.price(), {"model": models.tabular_price(10)})
 
+    def load() -> None:
+        """Waits for what would come into service by itself a moment later."""
+        assert client.post("/v2/repository/models/price/load").get_json() == {"name": "price", "load": True}
+
     def price(version: str | None) -> float:
         path = "price" if version is None else f"price/versions/{version}"
         answer = client.post(f"/v1/models/{path}:predict", json={"instances": [[1, 0, 0]]})
         value: float = answer.get_json()["predictions"][0][0]
         return value
 
+    load()
     assert (price(None), price("1"), price("2")) == (20.0, 2.0, 20.0)
     store.set_alias("price", "default", 1)
     store.set_alias("price", "next", 2)
+    load()
     assert (price(None), price("next")) == (2.0, 20.0)
     assert client.get("/v2/models/price").get_json()["versions"] == ["1", "2"]
     for version in ("3", "nope"):
