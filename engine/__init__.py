@@ -5,7 +5,7 @@ all threads for the same graph share runs, predictions go before explanations, t
 runs, and a request at fault fails alone. Only this room knows ONNX Runtime.
 """
 
-from .counters import ArtifactStatistics, BatchDuration, Duration, EngineStatistics
+from .counters import ArtifactStatistics, BatchDuration, Duration, EngineStatistics, Histogram, LaneStatistics
 from .errors import (
     Cancelled,
     DeadlineExceeded,
@@ -40,12 +40,14 @@ __all__ = [
     "EngineProcesses",
     "EngineSettings",
     "EngineStatistics",
+    "Histogram",
     "InProcessEngine",
     "InvalidFeeds",
     "InvalidSettings",
     "Kind",
     "Knobs",
     "Lane",
+    "LaneStatistics",
     "LoadFailed",
     "Place",
     "QueueFull",

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import os
 import threading
+from bisect import bisect_left
 from collections import OrderedDict
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
@@ -16,6 +17,8 @@ from .errors import Cancelled, EngineError
 from .memory import resident
 
 REMEMBERED_DIGESTS = 1024
+SECONDS = (0.0001, 0.0003, 0.001, 0.003, 0.01, 0.03, 0.1, 0.3, 1.0, 3.0, 10.0, 30.0)
+ITEMS = (1.0, 2.0, 4.0, 8.0, 16.0, 32.0, 64.0, 128.0, 256.0, 512.0, 1024.0)
 
 
 @dataclass(frozen=True)
@@ -56,9 +59,40 @@ class ArtifactStatistics:
 
 
 @dataclass(frozen=True)
+class Histogram:
+    """How values are distributed: `counts[i]` are those up to `bounds[i]` and above the bound before, the last count
+    those above every bound; `total` is the sum of all."""
+
+    bounds: tuple[float, ...] = ()
+    counts: tuple[int, ...] = (0,)
+    total: float = 0.0
+
+
+@dataclass(frozen=True)
+class LaneStatistics:
+    """One lane's figures.
+
+    `queued_*` are of this moment. `rejected` (the queue was full), `expired` and `cancelled` count requests;
+    `queue_seconds` is of requests that were run, `batch_items` and `run_seconds` (the runtime alone) of runs.
+    """
+
+    queued_items: int = 0
+    queued_requests: int = 0
+    rejected: int = 0
+    expired: int = 0
+    cancelled: int = 0
+    queue_seconds: Histogram = Histogram()
+    batch_items: Histogram = Histogram()
+    run_seconds: Histogram = Histogram()
+
+
+@dataclass(frozen=True)
 class EngineStatistics:
-    """The engine as a whole: `queued_*`, `running`, `sessions` and `processes` (memory in bytes by process
-    number) are of this moment, the others since its start."""
+    """The engine as a whole: `queued_*`, `running` and `sessions` are of this moment, the others since its start.
+
+    `processes` is the memory in bytes of each process that did the work, by its id: statistics of equal processes are
+    of one engine. `device_memory` is the memory in use in bytes by device, where the runtime says.
+    """
 
     items: int = 0
     runs: int = 0
@@ -71,6 +105,8 @@ class EngineStatistics:
     sessions: tuple[str, ...] = ()
     processes: Mapping[str, int] = field(default_factory=dict)
     artifacts: Mapping[str, ArtifactStatistics] = field(default_factory=dict)
+    lanes: Mapping[str, LaneStatistics] = field(default_factory=dict)
+    device_memory: Mapping[str, int] = field(default_factory=dict)
 
 
 class _Sum:
@@ -126,20 +162,61 @@ class _Artifact:
         )
 
 
+class _Spread:
+    """A `Histogram` while it grows."""
+
+    __slots__ = ("bounds", "counts", "total")
+
+    def __init__(self, bounds: tuple[float, ...]) -> None:
+        self.bounds, self.counts, self.total = bounds, [0] * (len(bounds) + 1), 0.0
+
+    def add(self, value: float) -> None:
+        self.counts[bisect_left(self.bounds, value)] += 1
+        self.total += value
+
+    def frozen(self) -> Histogram:
+        return Histogram(self.bounds, tuple(self.counts), self.total)
+
+
+class _Lane:
+    """The sums of one lane."""
+
+    __slots__ = ("batch", "cancelled", "expired", "queue", "rejected", "run")
+
+    def __init__(self) -> None:
+        self.queue, self.batch, self.run = _Spread(SECONDS), _Spread(ITEMS), _Spread(SECONDS)
+        self.rejected = self.expired = self.cancelled = 0
+
+    def frozen(self, queued: tuple[int, int]) -> LaneStatistics:
+        return LaneStatistics(
+            queued_items=queued[0],
+            queued_requests=queued[1],
+            rejected=self.rejected,
+            expired=self.expired,
+            cancelled=self.cancelled,
+            queue_seconds=self.queue.frozen(),
+            batch_items=self.batch.frozen(),
+            run_seconds=self.run.frozen(),
+        )
+
+
 class Counters:
     """The running figures behind `EngineStatistics`; remembers the most recently used digests."""
 
-    def __init__(self, remembered: int = REMEMBERED_DIGESTS) -> None:
+    def __init__(self, lanes: Iterable[str], remembered: int = REMEMBERED_DIGESTS) -> None:
         self._lock = threading.Lock()
         self._remembered = remembered
         self._artifacts: OrderedDict[str, _Artifact] = OrderedDict()
-        self._items = self._runs = self._rejected = self._expired = self._cancelled = 0
+        self._lanes: dict[str, _Lane] = {lane: _Lane() for lane in lanes}
+        self._items = self._runs = 0
 
-    def run(self, digest: str, *, items: int, input_ns: int, infer_ns: int, output_ns: int) -> None:
+    def run(self, digest: str, lane: str, *, items: int, input_ns: int, infer_ns: int, output_ns: int) -> None:
         """One run that succeeded: the items it carried and where its time went."""
         with self._lock:
             self._items += items
             self._runs += 1
+            self._lanes[lane].batch.add(items)
+            self._lanes[lane].run.add(infer_ns / 1e9)
             batches = self._of(digest).batches
             batch = batches.get(items)
             if batch is None:
@@ -148,48 +225,45 @@ class Counters:
             batch.infer.add(infer_ns)
             batch.output.add(output_ns)
 
-    def request(self, digest: str, *, queue_ns: int, total_ns: int, succeeded: bool) -> None:
+    def request(self, digest: str, lane: str, *, queue_ns: int, total_ns: int, succeeded: bool) -> None:
         """One request that was run: how long it waited, how long it took from its arrival on, how it ended."""
         with self._lock:
+            self._lanes[lane].queue.add(queue_ns / 1e9)
             artifact = self._of(digest)
             artifact.queue.add(queue_ns)
             (artifact.success if succeeded else artifact.fail).add(total_ns)
 
-    def rejected(self) -> None:
+    def rejected(self, lane: str) -> None:
         """One request that found the queue full."""
         with self._lock:
-            self._rejected += 1
+            self._lanes[lane].rejected += 1
 
-    def expired(self) -> None:
-        """One request whose deadline passed before its work was done."""
-        with self._lock:
-            self._expired += 1
-
-    def over(self, error: EngineError) -> None:
+    def over(self, lane: str, error: EngineError) -> None:
         """One request that nobody wants any more, with the error it gets."""
         with self._lock:
             if isinstance(error, Cancelled):
-                self._cancelled += 1
+                self._lanes[lane].cancelled += 1
             else:
-                self._expired += 1
+                self._lanes[lane].expired += 1
 
     def snapshot(
-        self, *, queued_items: int, queued_requests: int, running: int, sessions: tuple[str, ...]
+        self, *, queued: Mapping[str, tuple[int, int]], running: int, sessions: tuple[str, ...]
     ) -> EngineStatistics:
-        """Everything counted so far, with the figures of this moment."""
+        """Everything counted so far, with the figures of this moment; `queued` are items and requests by lane."""
         with self._lock:
             return EngineStatistics(
                 items=self._items,
                 runs=self._runs,
-                rejected=self._rejected,
-                expired=self._expired,
-                cancelled=self._cancelled,
-                queued_items=queued_items,
-                queued_requests=queued_requests,
+                rejected=sum(lane.rejected for lane in self._lanes.values()),
+                expired=sum(lane.expired for lane in self._lanes.values()),
+                cancelled=sum(lane.cancelled for lane in self._lanes.values()),
+                queued_items=sum(items for items, _ in queued.values()),
+                queued_requests=sum(requests for _, requests in queued.values()),
                 running=running,
                 sessions=sessions,
                 processes={str(os.getpid()): resident()},
                 artifacts={digest: artifact.frozen() for digest, artifact in self._artifacts.items()},
+                lanes={name: lane.frozen(queued.get(name, (0, 0))) for name, lane in self._lanes.items()},
             )
 
     def _of(self, digest: str) -> _Artifact:

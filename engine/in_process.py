@@ -45,7 +45,7 @@ class InProcessEngine:
         self._in_flight: set[Running] = set()
         self._watchdog = Watchdog()
         self._tags = Tags()
-        self._counters = Counters()
+        self._counters = Counters(LANES)
         self._runner = Runner(settings.max_batch, self._counters, self._reopen)
         self._closed = False
 
@@ -62,7 +62,7 @@ class InProcessEngine:
         if lane not in LANES:
             raise InvalidSettings(f"lane: came {lane!r}, expected one of {', '.join(LANES)}")
         arrived = time.monotonic()
-        self._refuse_unwanted(arrived, deadline, tag)
+        self._refuse_unwanted(arrived, lane, deadline, tag)
         session = self._sessions.get(artifact, deadline)
         checked = check(artifact, session, feeds)
         request = Request(artifact, session, checked, lane, deadline, arrived, threading.Condition(self._lock), tag)
@@ -113,11 +113,8 @@ class InProcessEngine:
     def statistics(self) -> EngineStatistics:
         """See `Engine.statistics`."""
         with self._lock:
-            lanes, running = self._schedule.lanes, self._schedule.runs
-            items, requests = lanes.items, lanes.requests
-        return self._counters.snapshot(
-            queued_items=items, queued_requests=requests, running=running, sessions=self._sessions.digests()
-        )
+            queued, running = self._schedule.lanes.queued(), self._schedule.runs
+        return self._counters.snapshot(queued=queued, running=running, sessions=self._sessions.digests())
 
     def close(self) -> None:
         """See `Engine.close`."""
@@ -131,13 +128,13 @@ class InProcessEngine:
         self._watchdog.close()
         self._sessions.close()
 
-    def _refuse_unwanted(self, now: float, deadline: float | None, tag: str) -> None:
-        if tag and (cancelled := self._tags.refuse(tag, now)):
-            self._counters.over(cancelled)
-            raise cancelled
+    def _refuse_unwanted(self, now: float, lane: Lane, deadline: float | None, tag: str) -> None:
+        unwanted: EngineError | None = self._tags.refuse(tag, now) if tag else None
         if deadline is not None and deadline <= now:
-            self._counters.expired()
-            raise DeadlineExceeded("the deadline passed before the work was started")
+            unwanted = DeadlineExceeded("the deadline passed before the work was started")
+        if unwanted is not None:
+            self._counters.over(lane, unwanted)
+            raise unwanted
 
     def _is_short(self, request: Request) -> bool:
         """Whether its run takes less time than the queue would, and it is not to wait for company."""
@@ -161,11 +158,11 @@ class InProcessEngine:
         lanes, limit = self._schedule.lanes, self._settings.queue_limit
         waiting, items = lanes.items, request.checked.items
         if waiting and waiting + items > limit:
-            self._counters.rejected()
+            self._counters.rejected(request.lane)
             raise QueueFull(f"{waiting} items wait already and {items} more came, expected {limit} at most")
         seconds, most = self._schedule.backlog(request.lane), self._settings.queue_seconds
         if request.lane == "predict" and seconds > most:
-            self._counters.rejected()
+            self._counters.rejected(request.lane)
             raise QueueFull(f"work for about {seconds:.1f} s waits already, expected {most:g} s at most")
         lanes.add(request)
 
@@ -226,7 +223,7 @@ class InProcessEngine:
         """Whether nobody wants it any more; it then has its outcome."""
         unwanted = request.over(now)
         if unwanted is not None:
-            self._counters.over(unwanted)
+            self._counters.over(request.lane, unwanted)
             _settle(request, unwanted)
         return unwanted is not None
 

@@ -104,6 +104,14 @@ class Lanes:
         """The groups of a lane, the one whose turn it is first."""
         return iter(self._groups[lane].values())
 
+    def queued(self) -> dict[str, tuple[int, int]]:
+        """How many items and requests wait, by lane."""
+        waiting = {lane: list(groups.values()) for lane, groups in self._groups.items()}
+        return {
+            lane: (sum(group.items for group in groups), sum(len(group.requests) for group in groups))
+            for lane, groups in waiting.items()
+        }
+
     def waiting(self, lane: Lane) -> int:
         """How many items wait in a lane."""
         return sum(group.items for group in self._groups[lane].values())

@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import fields, is_dataclass
+from dataclasses import fields, is_dataclass, replace
 from typing import Any, TypeVar
 
-from .counters import EngineStatistics
+from .counters import EngineStatistics, Histogram
 
 T = TypeVar("T")
 
@@ -21,7 +21,10 @@ def merged(figures: Sequence[EngineStatistics]) -> EngineStatistics:
 
 def _added(one: T, other: T) -> T:
     added: Any
-    if is_dataclass(one) and not isinstance(one, type):
+    if isinstance(one, Histogram) and isinstance(other, Histogram):
+        counts = _added(one.counts, other.counts) if one.bounds == other.bounds else one.counts or other.counts
+        added = replace(one, counts=counts, total=one.total + other.total)
+    elif is_dataclass(one) and not isinstance(one, type):
         names = [field.name for field in fields(one)]
         added = type(one)(**{name: _added(getattr(one, name), getattr(other, name)) for name in names})
     elif isinstance(one, Mapping) and isinstance(other, Mapping):

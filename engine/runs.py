@@ -40,6 +40,7 @@ class Runner:
             if not isinstance(outcome, Cancelled | DeadlineExceeded):
                 self._counters.request(
                     request.artifact.digest,
+                    request.lane,
                     queue_ns=_ns(request.started - request.arrived),
                     total_ns=_ns(ended - request.arrived),
                     succeeded=isinstance(outcome, RunResult),
@@ -93,7 +94,7 @@ class Runner:
             # The first has just been looked at, unless others of its batch ran before it.
             unwanted = request.over(time.monotonic(), f"after {start} of {items} items")
             if unwanted is not None and (start or len(running.requests) > 1):
-                self._counters.over(unwanted)
+                self._counters.over(request.lane, unwanted)
                 return unwanted
             stop = min(start + most, items)
             piece = feeds if most == items else cut(request.artifact.inputs, feeds, start, stop)
@@ -121,9 +122,8 @@ class Runner:
         if request.checked.has_items:
             check_rows(artifact.outputs, arrays, items)
         end = time.monotonic_ns()
-        self._counters.run(
-            artifact.digest, items=items, input_ns=ready - begin, infer_ns=done - ready, output_ns=end - done
-        )
+        spent = {"input_ns": ready - begin, "infer_ns": done - ready, "output_ns": end - done}
+        self._counters.run(artifact.digest, request.lane, items=items, **spent)
         return arrays
 
 

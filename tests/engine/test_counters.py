@@ -2,23 +2,27 @@
 
 from __future__ import annotations
 
+import os
+from itertools import pairwise
+
 import numpy as np
 import pytest
 
 import engine
-from engine.counters import Counters
+from engine.counters import ITEMS, SECONDS, Counters, Histogram
+from engine.protocol import LANES
 
 
 def test_figures_add_up():
-    counters = Counters()
-    counters.run("a", items=3, input_ns=1, infer_ns=10, output_ns=100)
-    counters.run("a", items=3, input_ns=2, infer_ns=20, output_ns=200)
-    counters.run("a", items=1, input_ns=4, infer_ns=40, output_ns=400)
-    counters.request("a", queue_ns=5, total_ns=50, succeeded=True)
-    counters.request("a", queue_ns=6, total_ns=60, succeeded=False)
-    counters.rejected()
-    counters.expired()
-    now = counters.snapshot(queued_items=7, queued_requests=2, running=1, sessions=("a",))
+    counters = Counters(LANES)
+    counters.run("a", "predict", items=3, input_ns=1, infer_ns=10, output_ns=100)
+    counters.run("a", "predict", items=3, input_ns=2, infer_ns=20, output_ns=200)
+    counters.run("a", "predict", items=1, input_ns=4, infer_ns=40, output_ns=400)
+    counters.request("a", "predict", queue_ns=5, total_ns=50, succeeded=True)
+    counters.request("a", "predict", queue_ns=6, total_ns=60, succeeded=False)
+    counters.rejected("predict")
+    counters.over("explain", engine.DeadlineExceeded("late"))
+    now = counters.snapshot(queued={"predict": (4, 1), "explain": (3, 1)}, running=1, sessions=("a",))
     assert (now.items, now.runs, now.rejected, now.expired) == (7, 3, 1, 1)
     assert (now.queued_items, now.queued_requests, now.running, now.sessions) == (7, 2, 1, ("a",))
     figures = now.artifacts["a"]
@@ -32,19 +36,48 @@ def test_figures_add_up():
     assert figures.batches[3].compute_infer == engine.Duration(2, 30)
 
 
+def spread(values: list[float], bounds: tuple[float, ...]) -> Histogram:
+    """The histogram of some values by its definition: each is counted at the first bound that it does not exceed."""
+    edges = [-np.inf, *bounds, np.inf]
+    counts = tuple(sum(low < value <= high for value in values) for low, high in pairwise(edges))
+    return Histogram(bounds, counts, sum(values))
+
+
+def test_lanes_have_figures_of_their_own():
+    counters = Counters(LANES)
+    items, waits = [1, 2, 3, 5000], [0, 100_000, 100_001, 60_000_000_000]
+    for number, wait in zip(items, waits, strict=True):
+        counters.run("a", "predict", items=number, input_ns=1, infer_ns=1000 * number, output_ns=1)
+        counters.request("a", "predict", queue_ns=wait, total_ns=wait, succeeded=True)
+    counters.over("explain", engine.Cancelled("off"))
+    now = counters.snapshot(queued={"predict": (4, 1)}, running=0, sessions=())
+    predict, explain = now.lanes["predict"], now.lanes["explain"]
+    assert predict.batch_items == spread(items, ITEMS)
+    assert predict.queue_seconds == spread([wait / 1e9 for wait in waits], SECONDS)
+    assert predict.run_seconds == spread([number / 1e6 for number in items], SECONDS)
+    assert (predict.queued_items, predict.queued_requests, predict.cancelled) == (4, 1, 0)
+    assert (explain.queued_items, explain.cancelled, sum(explain.batch_items.counts)) == (0, 1, 0)
+
+
+def test_a_value_in_the_wrong_bucket_is_noticed():
+    assert spread([1.0], (1.0, 2.0)).counts == (1, 0, 0)
+    assert spread([1.5], (1.0, 2.0)).counts == (0, 1, 0)
+    assert spread([2.5], (1.0, 2.0)).counts == (0, 0, 1)
+
+
 def test_a_snapshot_does_not_change_afterwards():
-    counters = Counters()
-    counters.run("a", items=1, input_ns=1, infer_ns=1, output_ns=1)
-    before = counters.snapshot(queued_items=0, queued_requests=0, running=0, sessions=())
-    counters.run("a", items=1, input_ns=1, infer_ns=1, output_ns=1)
+    counters = Counters(LANES)
+    counters.run("a", "predict", items=1, input_ns=1, infer_ns=1, output_ns=1)
+    before = counters.snapshot(queued={}, running=0, sessions=())
+    counters.run("a", "predict", items=1, input_ns=1, infer_ns=1, output_ns=1)
     assert before.artifacts["a"].execution_count == 1
 
 
 def test_only_recent_digests_are_remembered():
-    counters = Counters(remembered=2)
+    counters = Counters(LANES, remembered=2)
     for digest in ("a", "b", "a", "c"):
-        counters.run(digest, items=1, input_ns=0, infer_ns=0, output_ns=0)
-    now = counters.snapshot(queued_items=0, queued_requests=0, running=0, sessions=())
+        counters.run(digest, "explain", items=1, input_ns=0, infer_ns=0, output_ns=0)
+    now = counters.snapshot(queued={}, running=0, sessions=())
     assert sorted(now.artifacts) == ["a", "c"]
     assert now.runs == 4
 
@@ -60,3 +93,9 @@ def test_the_engine_counts_what_it_does(models, make_engine):
     assert {items: batch.compute_infer.count for items, batch in figures.batches.items()} == {2: 1, 4: 1}
     assert (figures.success.count, figures.queue.count, figures.fail.count) == (1, 1, 0)
     assert figures.success.ns >= figures.compute_infer.ns > 0
+    home.run(model, {"x": np.ones((3, 3), np.float32)}, lane="explain")
+    lanes = home.statistics().lanes
+    assert lanes["predict"].batch_items == spread([4, 2], ITEMS)
+    assert lanes["explain"].batch_items == spread([3], ITEMS)
+    assert [sum(lanes[lane].queue_seconds.counts) for lane in LANES] == [1, 1]
+    assert home.statistics().process == os.getpid()
