@@ -39,7 +39,7 @@ $(SERVING): pyproject.toml constraints.txt | $(BIN)/python
 	@touch $@
 
 $(TESTING): pyproject.toml constraints.txt | $(BIN)/python
-	$(INSTALL) --editable '.[cpu,train,judges,dev]'
+	$(INSTALL) --editable '.[cpu,train,judges,otel,dev]'
 	@touch $@ $(SERVING)
 
 install: $(SERVING)

@@ -114,6 +114,7 @@ def pages() -> dict[str, str]:
     """File name and text of every generated page."""
     return {
         "configuration.md": server.configuration_page(),
+        "metrics.md": server.metrics_page(),
         "methods.md": METHODS_PAGE + "".join(_method(method) for method in explain.METHODS.values()),
         "checks.md": CHECKS_PAGE + "".join(_check(check) for check in explain.CHECKS.values()),
         "commands.md": COMMANDS_PAGE + _commands(inside("cli.entry", "front")),

@@ -16,6 +16,7 @@ from .setting import Setting
 
 if TYPE_CHECKING:
     from .app import create_app
+    from .metrics import metrics_page
     from .service import Service
     from .serving import check, open_service, serve
     from .welcome import banner
@@ -25,6 +26,7 @@ _SERVING = {
     "banner": ".welcome",
     "check": ".serving",
     "create_app": ".app",
+    "metrics_page": ".metrics",
     "open_service": ".serving",
     "serve": ".serving",
 }
@@ -41,6 +43,7 @@ __all__ = [
     "configuration_page",
     "create_app",
     "load_config",
+    "metrics_page",
     "open_service",
     "serve",
     "shown",

@@ -15,6 +15,7 @@ from werkzeug.exceptions import HTTPException, MethodNotAllowed, NotFound, Reque
 from . import routes
 from .config import Config
 from .errors import InvalidOutput, headers_of, message_of, status_of
+from .following import Follower
 from .logs import log, reasons
 from .routes.incoming import DECISION_HEADER, EXTENSION
 from .service import Service
@@ -57,10 +58,14 @@ def create_app(config: Config, service: Service | None = None) -> Flask:
     app.config["PROVIDE_AUTOMATIC_OPTIONS"] = False
     # A path has one spelling: no redirects from doubled or trailing slashes.
     app.url_map.merge_slashes = False
-    app.extensions[EXTENSION] = service if service is not None else open_service(config)
+    service = service if service is not None else open_service(config)
+    app.extensions[EXTENSION] = service
     routes.register(app)
+    follower = Follower(service)
     app.before_request(_begin)
+    app.before_request(follower.begin)
     app.after_request(_finish)
+    app.after_request(follower.finish)
     app.register_error_handler(HTTPException, _http_error)
     app.register_error_handler(Exception, _error)
     return app
@@ -69,7 +74,6 @@ def create_app(config: Config, service: Service | None = None) -> Flask:
 def _begin() -> None:
     given = request.headers.get(REQUEST_ID_HEADER, "")
     g.request_id = given if _REQUEST_ID.fullmatch(given) else secrets.token_hex(16)
-    g.started = time.perf_counter()
     g.decision = None
 
 
@@ -85,7 +89,7 @@ def _finish(response: Response) -> Response:
             "method": request.method,
             "route": request.path,
             "status": response.status_code,
-            "milliseconds": round((time.perf_counter() - g.started) * 1000, 3),
+            "milliseconds": round((time.perf_counter() - g.followed.started) * 1000, 3),
         },
     )
     return response
@@ -93,6 +97,7 @@ def _finish(response: Response) -> Response:
 
 def _http_error(error: HTTPException) -> Response:
     """What Flask itself refuses, in our one shape."""
+    g.followed.failed(error)
     status = error.code if error.code is not None else status_of(error).value
     response = _failure(_said(error), status)
     for name, value in error.get_headers():
@@ -118,6 +123,7 @@ def _said(error: HTTPException) -> str:
 
 def _error(error: Exception) -> Response:
     """What any room raised, with the number of its type."""
+    g.followed.failed(error)
     status = status_of(error)
     extra = {"request_id": g.request_id, "error": type(error).__name__}
     if status is HTTPStatus.INTERNAL_SERVER_ERROR:

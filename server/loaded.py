@@ -202,5 +202,10 @@ class LoadedModels:
     def __contains__(self, loaded: LoadedModel | None) -> bool:
         return loaded is not None and self._models.get(loaded.key) is loaded
 
+    def versions(self) -> list[ModelVersion]:
+        """The versions in use, the least recently used first."""
+        with self._lock:
+            return [loaded.version for loaded in self._models.values()]
+
     def __len__(self) -> int:
         return len(self._models)

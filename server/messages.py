@@ -16,6 +16,8 @@ from PIL.Image import Image
 
 from model_store import Manifest, ModelVersion
 
+from .stages import NO_TRACE, Trace
+
 Array = npt.NDArray[Any]
 Arrays = Mapping[str, Array]
 
@@ -56,7 +58,8 @@ Payload = Rows | ImageBody | Tensors | RawTensor
 class PredictRequest:
     """A prediction asked for.
 
-    ``version`` is a number, an alias or None for the default; ``outputs`` names the wanted outputs, None means all.
+    ``version`` is a number, an alias or None for the default; ``outputs`` names the wanted outputs, None means all;
+    ``trace`` follows the request.
     """
 
     model: str
@@ -66,6 +69,7 @@ class PredictRequest:
     route: str = ""
     request_id: str = ""
     timeout_seconds: float | None = None
+    trace: Trace = field(default=NO_TRACE, repr=False, compare=False)
 
 
 @dataclass(frozen=True)
@@ -95,13 +99,19 @@ class ExplainRequest(PredictRequest):
 
 @dataclass
 class Runs:
-    """How the engine served a request: runs, and how much others shared them."""
+    """How the engine served a request: runs, and how much others shared them.
+
+    ``stage_seconds`` is what each stage of the request took, ``answered`` when (on ``time.perf_counter``) the service
+    had its answer.
+    """
 
     count: int = 0
     shared_with_max: int = 0
     batch_items_max: int = 0
     queue_seconds: float = 0.0
     run_seconds: float = 0.0
+    stage_seconds: dict[str, float] = field(default_factory=dict)
+    answered: float = 0.0
 
     def add(self, result: Any) -> None:
         """Counts one :class:`engine.RunResult`."""

@@ -39,6 +39,7 @@ class Repository:
         self._models = LoadedModels(config.model_cache, self._holds, certified=config.require_certificate)
         self._withdrawn = Withdrawn(shared)
         self._in_service = InService(store, self._models, self._withdrawn, self, config.load_seconds)
+        self._known: set[str] = set()
         self._missing: dict[str, str] = {"server": "is starting"}
         self._sound: set[str] = set()
 
@@ -94,6 +95,20 @@ class Repository:
     def loaded(self, version: ModelVersion) -> LoadedModel:
         """The model of this version as it is kept in use."""
         return self._models.get(version)
+
+    def known(self, name: str) -> str:
+        """The name, if the store has or had a model of that name; else "": what clients make up leaves no trace."""
+        if name not in self._known:
+            try:
+                self.store.numbers(name)
+            except model_store.StoreError:
+                return ""
+            self._known.add(name)
+        return name
+
+    def in_use(self) -> list[ModelVersion]:
+        """The versions that are kept in use."""
+        return self._models.versions()
 
     def resolve(self, name: str, version: str | None, deadline: float | None = None) -> LoadedModel:
         """The model that answers for a name and a version (a number, an alias or None for the default), loaded.

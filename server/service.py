@@ -31,8 +31,10 @@ from .errors import AuditDisabled, BadRequest, BodyTooLarge
 from .explained import explained_answer
 from .loaded import LoadedModel, naming
 from .messages import Answer, ExplainAnswer, ExplainRequest, PredictRequest, Runs
+from .metrics import Figures, Siblings
 from .repository import Repository
 from .runner import run_model
+from .traces import Traces
 from .wire.tensors import require_finite
 
 AnswerT = TypeVar("AnswerT", bound=Answer)
@@ -40,11 +42,12 @@ AnswerT = TypeVar("AnswerT", bound=Answer)
 
 @dataclass(frozen=True)
 class Clock:
-    """When a request came, and until when it may be worked on."""
+    """When a request came, until when it may be worked on, and how its time is spent."""
 
     deadline: float
     received_at: datetime = field(default_factory=lambda: datetime.now(UTC))
     received_ns: int = field(default_factory=time.monotonic_ns)
+    runs: Runs = field(default_factory=Runs)
 
 
 class Service:
@@ -65,14 +68,17 @@ class Service:
         self.audit = log
         self.config = config
         self.models = Repository(store, runner, config, shared)
+        self.figures = Figures()
+        self.siblings: Siblings | None = None
+        self.traces: Traces | None = None
 
     def predict(self, request: PredictRequest) -> Answer:
         """Predicts. A NaN in an output is recorded and handed on; a wire format that cannot carry it refuses."""
         clock = self._clock(request)
         loaded = self.models.resolve(request.model, request.version, clock.deadline)
-        decoded = decode(loaded, request.payload, self.config)
+        decoded = self._decoded(loaded, request, clock)
         answer = self._predicted(loaded, decoded, request, clock)
-        return self._recorded(answer, request, clock)
+        return self.figures.answered(self._recorded(answer, request, clock))
 
     def explain(self, request: ExplainRequest) -> ExplainAnswer:
         """Predicts and explains: the last of its `explanations`."""
@@ -88,7 +94,8 @@ class Service:
         clock = self._clock(request)
         loaded = self.models.resolve(request.model, request.version, clock.deadline)
         method = methods.choose(loaded, request)
-        decoded = decode(loaded, request.payload, self.config)
+        request.trace.say(method=method)
+        decoded = self._decoded(loaded, request, clock)
         if decoded.rows > self.config.max_explain_rows:
             raise BodyTooLarge(f"rows: got {decoded.rows}, expected at most {self.config.max_explain_rows} to explain")
         predicted = self._predicted(loaded, decoded, request, clock)
@@ -97,7 +104,9 @@ class Service:
             for name, array in recorded.outputs.items():
                 require_finite(array, f"output {name}", recorded.decisions)
         for answer in self._explained(loaded, decoded, predicted, request, method, clock, provisional):
-            yield answer if answer.provisional else self._recorded(answer, request, clock)
+            if not answer.provisional:
+                answer = self.figures.answered(self._recorded(answer, request, clock))
+            yield answer
 
     def decision(self, decision_id: str) -> Decision:
         """A recorded decision, its digests checked."""
@@ -125,9 +134,12 @@ class Service:
         return self.audit
 
     def close(self) -> None:
-        """Stops the engine; what waits fails, what runs ends."""
+        """Stops the engine; what waits fails, what runs ends. Sends the traces that are left."""
         self.models.close()
         self.engine.close()
+        for left in (self.siblings, self.traces):
+            if left is not None:
+                left.close()
 
     def _clock(self, request: PredictRequest) -> Clock:
         seconds = self.config.deadline_seconds
@@ -135,13 +147,18 @@ class Service:
             seconds = min(seconds, request.timeout_seconds)
         return Clock(time.monotonic() + seconds)
 
+    def _decoded(self, loaded: LoadedModel, request: PredictRequest, clock: Clock) -> Decoded:
+        request.trace.say(model=loaded.version.name, version=loaded.version.version)
+        with request.trace.stage("decode", clock.runs.stage_seconds):
+            return decode(loaded, request.payload, self.config)
+
     def _predicted(self, loaded: LoadedModel, decoded: Decoded, request: PredictRequest, clock: Clock) -> Answer:
         known = [spec.name for spec in loaded.manifest.outputs]
         for name in request.outputs or ():
             if name not in known:
                 raise BadRequest("outputs", repr(name[:60]), f"names among {', '.join(known)}")
-        runs = Runs()
-        with naming(loaded.version):
+        runs = clock.runs
+        with naming(loaded.version), request.trace.stage("predict", runs.stage_seconds):
             outputs = run_model(self.engine, loaded, decoded, clock.deadline, runs)
         labels = targets.labels(loaded.manifest, outputs, decoded.rows)
         return Answer(loaded.version, decoded.inputs, outputs, decoded.rows, labels, runs)
@@ -175,7 +192,9 @@ class Service:
             if provisional and run.ready:
                 yield replace(explained_answer(loaded, predicted, run, decoded, request, compared), provisional=True)
             program, feeds = chunk
-            result = self.engine.run(loaded.running(program), feeds, lane="explain", deadline=clock.deadline)
+            with request.trace.stage("explain chunk", predicted.runs.stage_seconds) as stage:
+                result = self.engine.run(loaded.running(program), feeds, lane="explain", deadline=clock.deadline)
+                stage.say(program=program.digest, batch_items=result.batch_items, queue_seconds=result.queue_seconds)
             predicted.runs.add(result)
             run.update(result.outputs)
         yield explained_answer(loaded, predicted, run, decoded, request, compared)
@@ -184,5 +203,8 @@ class Service:
         if self.audit is None:
             return answer
         image = self.config.image or None
-        draft = records.draft(answer, request, self.engine.info(), clock.received_at, clock.received_ns, image)
-        return replace(answer, decisions=tuple(self.audit.record(draft)))
+        with request.trace.stage("record", clock.runs.stage_seconds):
+            draft = records.draft(answer, request, self.engine.info(), clock.received_at, clock.received_ns, image)
+            recorded = replace(answer, decisions=tuple(self.audit.record(draft)))
+        request.trace.say(decision_id=recorded.decision)
+        return recorded

@@ -25,8 +25,10 @@ from . import engines
 from .config import Config
 from .errors import ConfigError
 from .logs import configure, log
+from .metrics import Siblings, sources
 from .parent import end_with
 from .service import Service
+from .traces import open_traces
 from .welcome import banner
 
 LISTEN_SECONDS = 30
@@ -115,12 +117,15 @@ def check(config: Config) -> None:
 
 
 def _worker(config: Config, parent: int, places: Sequence[Place], shared: Path) -> Callable[..., Any]:
-    """Runs in the worker process: the application, ready to answer."""
+    """Runs in a worker process: the application, ready to answer; ``shared`` is the folder where workers meet."""
     from .app import create_app
 
     end_with(parent)
     configure(config.log_level)
     service = open_service(config, places, shared)
+    service.traces = open_traces()
+    if config.workers > 1:
+        service.siblings = Siblings(shared, partial(sources, service))
     app = create_app(config, service)
     threading.Thread(target=_announce, args=(config, banner(config, service)), daemon=True).start()
     return app

@@ -89,7 +89,7 @@ def no_query(expected: str) -> None:
 
 def request_fields(route: str) -> dict[str, Any]:
     """What a request message takes from HTTP rather than from the body."""
-    return {"route": route, "request_id": g.request_id}
+    return {"route": route, "request_id": g.request_id, "trace": g.followed.trace}
 
 
 def as_json(value: Any, answer: Answer | None = None) -> Response:
@@ -102,13 +102,14 @@ def as_lines(answers: Iterator[Any]) -> Response:
 
     What goes wrong before the first answer is an ordinary error. When the client leaves, the work ends.
     """
-    first = next(answers)
+    first, followed = next(answers), g.followed
 
     def lines() -> Iterator[bytes]:
         try:
             for value in chain([first], answers):
                 yield strict_json.dumps(value) + b"\n"
         except Exception as error:  # the status has been sent: the client learns of it here, the log from the reason
+            followed.failed(error)
             logging.getLogger(__name__).warning("a stream ended early", extra={"reason": type(error).__name__})
             yield strict_json.dumps({"error": message_of(error)}) + b"\n"
 
@@ -117,6 +118,8 @@ def as_lines(answers: Iterator[Any]) -> Response:
 
 def respond(content: bytes, headers: Mapping[str, str], answer: Answer | None = None) -> Response:
     """An answer of bytes."""
+    if answer is not None:
+        g.followed.encoded(answer)
     response = Response(content, headers=dict(headers))
     if answer is not None and answer.decision is not None:
         response.headers[DECISION_HEADER] = answer.decision

@@ -98,4 +98,4 @@ def test_the_engine_counts_what_it_does(models, make_engine):
     assert lanes["predict"].batch_items == spread([4, 2], ITEMS)
     assert lanes["explain"].batch_items == spread([3], ITEMS)
     assert [sum(lanes[lane].queue_seconds.counts) for lane in LANES] == [1, 1]
-    assert home.statistics().process == os.getpid()
+    assert list(home.statistics().processes) == [str(os.getpid())]

@@ -1,0 +1,86 @@
+"""Follows every HTTP request from its start to its answer's end: counted, timed, and traced where that is wanted.
+
+It is on the path of every request: Flask's proxies, a look-up for each attribute, are gone through once.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from flask import Request, Response, g, request
+
+from .messages import Answer
+from .metrics import Figures
+from .service import Service
+from .stages import NO_TRACE, Trace
+
+NO_ROUTE = "none"
+
+
+@dataclass(slots=True)
+class Followed:
+    """A request on its way: its route, the name in its address that may be a model's, and what went wrong."""
+
+    service: Service
+    figures: Figures
+    route: str
+    name: str
+    started: float
+    trace: Trace
+    error: str | None = None
+
+    def failed(self, error: BaseException) -> None:
+        """It is answered with an error, or its stream ends with one."""
+        self.error = type(error).__name__
+
+    def encoded(self, answer: Answer) -> None:
+        """Its answer is written down."""
+        seconds = self.figures.encoded(answer)
+        if self.trace is not NO_TRACE:
+            self.trace.passed("encode", seconds)
+
+    def end(self, status: int) -> None:
+        """Its answer is out."""
+        model = self.service.models.known(self.name) if self.name else ""
+        self.figures.ended(self.route, model, status, time.perf_counter() - self.started, self.error)
+        self.trace.end(status, self.error)
+
+
+class Follower:
+    """Follows the requests of one application."""
+
+    def __init__(self, service: Service) -> None:
+        self._service = service
+
+    def begin(self) -> None:
+        """A request came; ``g.request_id`` is known."""
+        asked: Request = request._get_current_object()  # type: ignore[attr-defined]  # the proxy's own
+        rule, trace = asked.url_rule, NO_TRACE
+        if self._service.traces is not None:
+            pattern = None if rule is None else rule.rule
+            trace = self._service.traces.begin(asked.method, pattern, g.request_id, dict(asked.headers))
+        route = NO_ROUTE if rule is None else rule.endpoint
+        name = _model(asked.view_args) if rule is not None and "/models/" in rule.rule else ""
+        figures = self._service.figures
+        g.followed = Followed(self._service, figures, route, name, time.perf_counter(), trace)
+        figures.began()
+
+    def finish(self, response: Response) -> Response:
+        """The answer is ready; where it is a stream, it ends later."""
+        followed: Followed = g.followed
+        if followed.trace is not NO_TRACE:
+            response.headers.extend(followed.trace.headers)
+        status = response.status_code
+        if response.is_streamed:
+            response.call_on_close(lambda: followed.end(status))
+        else:
+            followed.end(status)
+        return response
+
+
+def _model(view_args: Mapping[str, Any] | None) -> str:
+    name = view_args.get("name", "") if view_args else ""
+    return str(name)

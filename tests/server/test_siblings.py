@@ -1,0 +1,216 @@
+"""Workers tell each other what they have counted: a scrape says the same whichever of them answers it."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import socket
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Callable, Iterator
+from contextlib import suppress
+from pathlib import Path
+from typing import Any
+
+import psutil
+import pytest
+import requests
+from prometheus_client.parser import text_string_to_metric_families
+
+from engine import Histogram
+from server.metrics import Siblings
+from server.metrics.samples import Samples, from_json, joined, to_json
+
+ROOT = Path(__file__).parents[2]
+ROW = {"petal": 1.5, "sepal": -0.5, "colour": "w"}
+
+
+@pytest.fixture
+def folder() -> Iterator[Path]:
+    """A short path: those of sockets are limited to about 100 characters."""
+    with tempfile.TemporaryDirectory(prefix="gh-") as name:
+        yield Path(name)
+
+
+@pytest.fixture
+def worker(folder: Path) -> Iterator[Callable[[dict[str, Samples]], Siblings]]:
+    made: list[Siblings] = []
+
+    def make(counted: dict[str, Samples]) -> Siblings:
+        made.append(Siblings(folder, lambda _: counted))
+        return made[-1]
+
+    yield make
+    for sibling in made:
+        sibling.close()
+
+
+def rows(count: float, waiting: float = 0) -> Samples:
+    return {
+        "glasshouse_rows": {("predict", "flowers"): count},
+        "glasshouse_engine_queued_items": {("predict",): waiting},
+    }
+
+
+def total(sibling: Siblings) -> tuple[float, float]:
+    """Rows counted and items waiting over all workers, as one of them tells it."""
+    live, ended = sibling.gather()
+    found = joined(live.values(), [ended])
+    waiting = found.get("glasshouse_engine_queued_items", {}).get(("predict",), 0)
+    return found["glasshouse_rows"]["predict", "flowers"], waiting  # type: ignore[return-value]  # no histograms
+
+
+def test_every_worker_tells_the_sum(worker: Callable[..., Siblings]) -> None:
+    counted = [{"a": rows(3, 1)}, {"b": rows(5, 2)}, {"c": rows(7)}]
+    siblings = [worker(one) for one in counted]
+    assert [total(one) for one in siblings] == [(15, 3)] * 3
+    counted[1]["b"] = rows(6)
+    assert [total(one) for one in siblings] == [(16, 1)] * 3
+
+
+def test_an_engine_that_all_use_counts_once(worker: Callable[..., Siblings]) -> None:
+    shared = rows(100, 4)
+    siblings = [worker({"a": {}, "engine-1": shared}), worker({"b": {}, "engine-1": shared})]
+    assert [total(one) for one in siblings] == [(100, 4)] * 2
+
+
+def test_what_an_ended_worker_counted_stays_and_its_gauges_go(worker: Callable[..., Siblings]) -> None:
+    stays, goes = worker({"a": rows(3, 1)}), worker({"b": rows(5, 2)})
+    assert total(stays) == (8, 3)
+    goes.close()
+    assert total(stays) == (8, 1)
+    again = worker({"c": rows(1)})
+    assert [total(stays), total(again), total(stays)] == [(9, 1)] * 3
+
+
+def test_an_engine_that_was_restarted_keeps_what_it_counted(worker: Callable[..., Siblings]) -> None:
+    counted = {"a": {}, "engine-1": rows(10, 3)}
+    only = worker(counted)
+    assert total(only) == (10, 3)
+    del counted["engine-1"]
+    counted["engine-2"] = rows(2, 1)
+    assert [total(only), total(only)] == [(12, 1)] * 2
+
+
+def test_a_worker_too_busy_to_answer_is_taken_at_its_last_word(
+    worker: Callable[..., Siblings], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("server.metrics.siblings.ANSWER_SECONDS", 0.2)
+    counted = {"b": rows(5, 2)}
+    asks, busy = worker({"a": rows(3)}), worker(counted)
+    assert total(asks) == (8, 2)
+
+    def stuck(_: str) -> Any:
+        raise ValueError("not now")
+
+    busy._sources = stuck
+    assert [total(asks), total(asks)] == [(8, 2)] * 2
+    busy._sources = lambda _: {"b": rows(6, 0)}
+    assert total(asks) == (9, 0)
+
+
+def test_samples_travel_as_json() -> None:
+    histogram = Histogram((1.0, 2.0), (1, 0, 4), 20.5)
+    samples: Samples = {"glasshouse_engine_run_seconds": {("predict",): histogram}, "glasshouse_workers": {(): 1.0}}
+    assert from_json(json.loads(json.dumps(to_json(samples)))) == samples
+
+
+def test_each_kind_joins_in_its_way() -> None:
+    histogram = Histogram((1.0,), (1, 2), 9.0)
+    one: Samples = {
+        "glasshouse_engine_run_seconds": {("predict",): histogram},
+        "glasshouse_model": {("flowers", "1", "d"): 1},
+        "process_start_time_seconds": {(): 50.0},
+    }
+    other: Samples = {**one, "process_start_time_seconds": {(): 40.0}}
+    assert joined([one, other], [one]) == {
+        "glasshouse_engine_run_seconds": {("predict",): Histogram((1.0,), (3, 6), 27.0)},
+        "glasshouse_model": {("flowers", "1", "d"): 1},
+        "process_start_time_seconds": {(): 40.0},
+    }
+
+
+class Running:
+    """`glasshouse serve --workers 2`."""
+
+    def __init__(self, folder: Path, store: Path, temporary: Path) -> None:
+        with socket.socket() as probe:
+            probe.bind(("127.0.0.1", 0))
+            self.address = f"http://127.0.0.1:{probe.getsockname()[1]}"
+        settings = ["--store", str(store), "--database", str(folder / "decisions.sqlite"), "--threads", "1"]
+        flags = ["--workers", "2", "--port", self.address.rpartition(":")[2]]
+        kept = {name: value for name, value in os.environ.items() if not name.startswith("GLASSHOUSE_")}
+        self.log = folder / "log.txt"
+        with self.log.open("wb") as log:
+            self.process = subprocess.Popen(
+                [sys.executable, "-m", "cli", "serve", *settings, *flags],
+                cwd=ROOT,
+                env={**kept, "OMP_NUM_THREADS": "1", "TMPDIR": str(temporary)},
+                stdout=log,
+                stderr=log,
+            )
+
+    def get(self, path: str) -> requests.Response:
+        """Over a connection of its own, so that either worker may answer."""
+        return requests.get(self.address + path, timeout=30)
+
+    def predict(self) -> None:
+        answer = requests.post(f"{self.address}/v1/models/flowers:predict", json={"instances": [ROW]}, timeout=30)
+        assert answer.status_code == 200, answer.text
+
+    def samples(self) -> dict[tuple[str, tuple[tuple[str, str], ...]], float]:
+        families = text_string_to_metric_families(self.get("/metrics").text)
+        return {(s.name, tuple(sorted(s.labels.items()))): s.value for f in families for s in f.samples}
+
+    def total(self, name: str, **labels: str) -> float:
+        wanted = labels.items()
+        return sum(value for (n, found), value in self.samples().items() if n == name and wanted <= dict(found).items())
+
+    def workers(self) -> list[psutil.Process]:
+        return psutil.Process(self.process.pid).children()
+
+    def wait(self, holds: Callable[[], bool]) -> None:
+        until = time.monotonic() + 100
+        while time.monotonic() < until:
+            with suppress(requests.ConnectionError):
+                if holds():
+                    return
+            assert self.process.poll() is None, self.log.read_text()
+            time.sleep(0.1)
+        raise AssertionError(self.log.read_text())
+
+
+@pytest.fixture
+def running(tmp_path: Path, folder: Path, store_path: Path) -> Iterator[Running]:
+    server = Running(tmp_path, store_path, folder)
+    try:
+        server.wait(lambda: server.get("/v2/health/ready").ok and server.total("glasshouse_workers") == 2)
+        yield server
+    finally:
+        server.process.terminate()
+        assert server.process.wait(60) == 0
+        assert list(folder.glob("glasshouse-*")) == [], "the server leaves nothing behind"
+
+
+def test_two_workers_give_sums_whichever_answers(running: Running) -> None:
+    for _ in range(40):
+        running.predict()
+    labels = {"route": "v1.predict", "model": "flowers", "status": "200"}
+    told = {running.total("glasshouse_requests_total", **labels) for _ in range(12)}
+    assert told == {40}
+    assert running.total("glasshouse_stage_seconds_count", operation="predict", stage="run") == 40
+    warm_up = running.total("glasshouse_engine_batch_items_count", lane="predict") - 40
+    assert warm_up % 2 == 0, "each worker has run the same examples"
+    resident = running.total("process_resident_memory_bytes")
+    assert resident == pytest.approx(sum(child.memory_info().rss for child in running.workers()), rel=0.2)
+
+    victim = running.workers()[0]
+    victim.send_signal(signal.SIGKILL)
+    running.wait(lambda: len(running.workers()) == 2 and victim.pid not in {w.pid for w in running.workers()})
+    running.wait(lambda: running.total("glasshouse_workers") == 2)
+    assert running.total("glasshouse_requests_total", **labels) == 40, "a dead worker's requests stay counted"
+    running.predict()
+    assert {running.total("glasshouse_requests_total", **labels) for _ in range(6)} == {41}
