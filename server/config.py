@@ -80,6 +80,13 @@ class Config:
         maximum=86_400,
     )
     session_limit: int = _setting("integer", 64, "Sessions (models and compiled explanations) kept ready.", minimum=1)
+    cache_mib: int = _setting(
+        "integer",
+        64,
+        "Explanations kept by each worker, in MiB, to answer an equal request without a run; 0 keeps none.",
+        minimum=0,
+        maximum=65_536,
+    )
     max_batch: int = _setting("integer", 64, "Items that may share one run.", minimum=1)
     max_wait_ms: float = _setting(
         "number", 0.0, "Milliseconds a prediction may wait for others to share its run.", minimum=0, maximum=10_000

@@ -13,7 +13,7 @@ from model_store import Decoded, OutputSpec
 
 from . import features, grouping, references, targets
 from .loaded import LoadedModel
-from .messages import Answer, ExplainAnswer, ExplainRequest
+from .messages import Answer, ExplainAnswer, ExplainRequest, FeatureAttribution, Runs
 
 
 def explained_answer(
@@ -27,7 +27,6 @@ def explained_answer(
     """The prediction together with its explanation so far; `compared` is what explain/ was given to compare with."""
     rows, attribution, spec = decoded.rows, run.result(), targets.output_spec(loaded.manifest, request.output)
     removed = grouping.removed(run, predicted.manifest, request, compared)
-    names = None if removed.groups is None else [entry["names"] for entry in removed.groups]
     figures = (attribution.values, attribution.errors, attribution.half_widths)
     common = {entry.name: getattr(predicted, entry.name) for entry in dataclasses.fields(Answer)}
     return ExplainAnswer(
@@ -50,7 +49,7 @@ def explained_answer(
         removal=removed.removal,
         group_index=removed.index,
         background=references.quoted(loaded, request, compared),
-        features=features.by_feature(predicted.manifest, decoded.inputs, figures, names, rows),
+        features=_named(loaded, decoded, figures, removed.groups),
         compared=references.sent(request, compared),
         base_values=_numbers(attribution.base_values),
         explained_values=_numbers(attribution.explained_value) or (),
@@ -60,6 +59,27 @@ def explained_answer(
         background_digest=attribution.background_digest,
         images=decoded.images,
     )
+
+
+def kept_answer(loaded: LoadedModel, decoded: Decoded, kept: Mapping[str, Any]) -> ExplainAnswer:
+    """The answer of an equal request before (results.py), for this one: no run, and its own rows and names."""
+    figures = (kept["values"], kept["errors"], kept["half_widths"])
+    return ExplainAnswer(
+        **kept,
+        version=loaded.version,
+        inputs=decoded.inputs,
+        images=decoded.images,
+        features=_named(loaded, decoded, figures, kept["groups"]),
+        runs=Runs(),
+        cached=True,
+    )
+
+
+def _named(
+    loaded: LoadedModel, decoded: Decoded, figures: features.Figures, groups: Sequence[Mapping[str, Any]] | None
+) -> list[list[FeatureAttribution]] | None:
+    names = None if groups is None else [entry["names"] for entry in groups]
+    return features.by_feature(loaded.manifest, decoded.inputs, figures, names, decoded.rows)
 
 
 def _units(units: str, spec: OutputSpec) -> str:

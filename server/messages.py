@@ -177,7 +177,8 @@ class ExplainAnswer(Answer):
     place (grouping.py), ``background`` which rows were compared with (backgrounds.py);
     ``features`` the same per row and feature where the manifest names features, else None. ``compared`` holds the
     baseline and background the client sent itself. The other sequences have one entry per row. A ``provisional``
-    answer is what was known when it was sent, and no decision.
+    answer is what was known when it was sent, and no decision; a ``cached`` one is that of an equal request before, and
+    nothing was run for it.
     """
 
     method: str = ""
@@ -205,3 +206,4 @@ class ExplainAnswer(Answer):
     background_digest: str | None = None
     images: Sequence[Image | None] = ()
     provisional: bool = False
+    cached: bool = False

@@ -130,6 +130,7 @@ def _explanation(answer: ExplainAnswer, row: int) -> Mapping[str, Any]:
             "background": answer.background,
             "groups": None if answer.groups is None else answer.groups[row],
             "removal": None if answer.removal is None else answer.removal[row],
+            "cached": answer.cached,
         }
     )
     return summary

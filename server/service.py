@@ -4,7 +4,8 @@
 commits the decision, the answer leaves.
 
 *Explain:* the same, and between run and record explain/ plans, the engine runs its programs chunk by chunk in the gaps
-that predictions leave, and explain/ reduces them to attributions with their quality.
+that predictions leave, and explain/ reduces them to attributions with their quality. What was explained before and is
+kept (results.py) is answered, and recorded, without a run.
 
 Nothing is answered that could not be recorded, unless decisions are switched off.
 """
@@ -24,11 +25,11 @@ from audit import AuditLog, Decision
 from model_store import Decoded, Store
 from pictures import Picture
 
-from . import drawing, methods, recorded, records, references, targets
+from . import drawing, methods, recorded, records, references, results, targets
 from .config import Config
 from .decoding import decode
 from .errors import AuditDisabled, BadRequest, BodyTooLarge
-from .explained import explained_answer
+from .explained import explained_answer, kept_answer
 from .loaded import LoadedModel, naming
 from .messages import Answer, ExplainAnswer, ExplainRequest, PredictRequest, Runs
 from .metrics import Figures, Siblings
@@ -68,6 +69,7 @@ class Service:
         self.audit = log
         self.config = config
         self.models = Repository(store, runner, config, shared)
+        self.results = results.Results(config.cache_mib * 1024 * 1024)
         self.figures = Figures()
         self.siblings: Siblings | None = None
         self.traces: Traces | None = None
@@ -98,6 +100,12 @@ class Service:
         decoded = self._decoded(loaded, request, clock)
         if decoded.rows > self.config.max_explain_rows:
             raise BodyTooLarge(f"rows: got {decoded.rows}, expected at most {self.config.max_explain_rows} to explain")
+        _require_outputs(loaded, request)
+        key = self._key(loaded, decoded, request, method)
+        if key is not None and (kept := self.results.get(key)) is not None:
+            _require_time(clock)
+            yield self.figures.answered(self._recorded(kept_answer(loaded, decoded, kept), request, clock))
+            return
         predicted = self._predicted(loaded, decoded, request, clock)
         if records.not_finite(predicted.outputs):
             recorded = self._recorded(predicted, request, clock)
@@ -105,6 +113,8 @@ class Service:
                 require_finite(array, f"output {name}", recorded.decisions)
         for answer in self._explained(loaded, decoded, predicted, request, method, clock, provisional):
             if not answer.provisional:
+                if key is not None:
+                    self.results.keep(key, answer)
                 answer = self.figures.answered(self._recorded(answer, request, clock))
             yield answer
 
@@ -153,15 +163,19 @@ class Service:
             return decode(loaded, request.payload, self.config)
 
     def _predicted(self, loaded: LoadedModel, decoded: Decoded, request: PredictRequest, clock: Clock) -> Answer:
-        known = [spec.name for spec in loaded.manifest.outputs]
-        for name in request.outputs or ():
-            if name not in known:
-                raise BadRequest("outputs", repr(name[:60]), f"names among {', '.join(known)}")
+        _require_outputs(loaded, request)
         runs = clock.runs
         with naming(loaded.version), request.trace.stage("predict", runs.stage_seconds):
             outputs = run_model(self.engine, loaded, decoded, clock.deadline, runs)
         labels = targets.labels(loaded.manifest, outputs, decoded.rows)
         return Answer(loaded.version, decoded.inputs, outputs, decoded.rows, labels, runs)
+
+    def _key(self, loaded: LoadedModel, decoded: Decoded, request: ExplainRequest, method: str) -> str | None:
+        """The digest that an answer is kept by; None where none are kept."""
+        if not self.results.limit:
+            return None
+        limit, info = self.config.max_explain_evals, self.engine.info()
+        return results.key_of(loaded, decoded, request, method, info, limit).digest()
 
     def _explained(
         self,
@@ -208,3 +222,17 @@ class Service:
             recorded = replace(answer, decisions=tuple(self.audit.record(draft)))
         request.trace.say(decision_id=recorded.decision)
         return recorded
+
+
+def _require_outputs(loaded: LoadedModel, request: PredictRequest) -> None:
+    """Raises BadRequest for a wanted output that the model does not have."""
+    known = [spec.name for spec in loaded.manifest.outputs]
+    for name in request.outputs or ():
+        if name not in known:
+            raise BadRequest("outputs", repr(name[:60]), f"names among {', '.join(known)}")
+
+
+def _require_time(clock: Clock) -> None:
+    """Raises DeadlineExceeded where nobody waits for the answer any more."""
+    if clock.deadline <= time.monotonic():
+        raise engine.DeadlineExceeded("the deadline passed before the answer was found")

@@ -124,6 +124,7 @@ def explanation(answer: ExplainAnswer, row: int) -> dict[str, Any]:
         "removal": None if answer.removal is None else plain(answer.removal[row]),
         "quality": plain(answer.quality[row]),
         "runs": answer.runs.to_dict(),
+        "cached": answer.cached,
     }
 
 

@@ -236,6 +236,7 @@ def explanation(answer: ExplainAnswer) -> dict[str, Any]:
         "removal": None if answer.removal is None else plain(list(answer.removal)),
         "quality": plain(list(answer.quality)),
         "runs": answer.runs.to_dict(),
+        "cached": answer.cached,
         "labels": None if answer.labels is None else list(answer.labels),
         "model_digest": answer.version.model_digest,
         "manifest_digest": answer.version.digest,

@@ -116,7 +116,7 @@ def explain_all(service: Service, requests: list[ExplainRequest]) -> list[Any]:
 
 @pytest.mark.parametrize("method", ["integrated_gradients", "exact_shap", "kernel_shap", "saliency"])
 def test_an_explanation_is_the_same_alone_and_among_others_and_says_that_it_shared(config: Config, method: str) -> None:
-    service = open_service(dataclasses.replace(config, max_wait_ms=300, audit="off"))
+    service = open_service(dataclasses.replace(config, max_wait_ms=300, audit="off", cache_mib=0))
     rng = np.random.default_rng(1)
     rows = [[float(a), float(b), "rwb"[index % 3]] for index, (a, b) in enumerate(rng.normal(size=(16, 2)))]
     requests = [ExplainRequest("flowers", None, Rows([row]), method=method, seed=4) for row in rows]
