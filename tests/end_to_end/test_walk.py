@@ -154,7 +154,7 @@ def test_tritonclient_with_its_defaults_reads_metadata_and_infers(
 @pytest.mark.parametrize(("name", "method"), [("tumour", "kernel_shap"), ("digits", "integrated_gradients")])
 def test_an_explanation_is_the_same_alone_and_in_company(name: str, method: str, start: Any, house: Any) -> None:
     """Sixteen at once, each for another row: equal to the answer it gets alone, and runs were shared."""
-    server = start(house.store, "--max-wait-ms", "20")
+    server = start(house.store, "--max-wait-ms", "20", "--cache-mib", "0")
     instances = [house.examples(name)[row % 6]["instance"] for row in range(16)]
     bodies = [{"instances": [instance], "method": method, "target": row % 2} for row, instance in enumerate(instances)]
     path = f"/v1/models/{name}:explain"
