@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import re
-import secrets
 import time
 from http import HTTPStatus
 from io import BytesIO
@@ -14,29 +12,27 @@ from werkzeug.exceptions import HTTPException, MethodNotAllowed, NotFound, Reque
 
 from . import routes
 from .config import Config
-from .errors import InvalidOutput, headers_of, message_of, status_of
+from .envelope import HEADERS, REQUEST_ID_HEADER, failure, request_id
+from .errors import InvalidOutput, headers_of, status_of
 from .following import Follower
-from .logs import log, reasons
+from .gateway import ARRIVED, BODY
+from .logs import access, log, reasons
 from .routes.incoming import DECISION_HEADER, EXTENSION
 from .service import Service
 from .serving import open_service
 from .wire import negotiation, strict_json
 
-REQUEST_ID_HEADER = "X-Request-Id"
-_REQUEST_ID = re.compile(r"[A-Za-z0-9._:-]{1,128}")
 MAX_FORM_MEMORY = 1024 * 1024
 MAX_FORM_PARTS = 16
-HEADERS = {
-    "X-Content-Type-Options": "nosniff",
-    "Content-Security-Policy": "default-src 'none'; frame-ancestors 'none'",
-    "Referrer-Policy": "no-referrer",
-    "Cross-Origin-Resource-Policy": "same-origin",
-    "Cache-Control": "no-store",
-}
 
 
 class InMemoryRequest(Request):
     """A request whose uploads stay in memory: the body is there already, and its size is limited."""
+
+    def get_data(self, *how: Any, **named: Any) -> Any:
+        """The body: what the front has read, without reading it again."""
+        body = self.environ.get(BODY)
+        return body if body is not None else super().get_data(*how, **named)
 
     def _get_file_stream(self, *_sizes: Any, **_names: Any) -> IO[bytes]:
         return BytesIO()
@@ -72,8 +68,8 @@ def create_app(config: Config, service: Service | None = None) -> Flask:
 
 
 def _begin() -> None:
-    given = request.headers.get(REQUEST_ID_HEADER, "")
-    g.request_id = given if _REQUEST_ID.fullmatch(given) else secrets.token_hex(16)
+    g.request_id = request_id(request.headers.get(REQUEST_ID_HEADER))
+    g.arrived = request.environ.get(ARRIVED) or time.monotonic()
     g.decision = None
 
 
@@ -81,17 +77,8 @@ def _finish(response: Response) -> Response:
     response.headers[REQUEST_ID_HEADER] = g.request_id
     for name, value in HEADERS.items():
         response.headers.setdefault(name, value)
-    log().info(
-        "request",
-        extra={
-            "request_id": g.request_id,
-            "decision": g.decision,
-            "method": request.method,
-            "route": request.path,
-            "status": response.status_code,
-            "milliseconds": round((time.perf_counter() - g.followed.started) * 1000, 3),
-        },
-    )
+    seconds = time.monotonic() - g.arrived
+    access(g.request_id, g.decision, request.method, request.path, response.status_code, seconds)
     return response
 
 
@@ -99,7 +86,8 @@ def _http_error(error: HTTPException) -> Response:
     """What Flask itself refuses, in our one shape."""
     g.followed.failed(error)
     status = error.code if error.code is not None else status_of(error).value
-    response = _failure(_said(error), status)
+    content = strict_json.dumps({"error": strict_json.printable(_said(error))})
+    response = Response(content, status, headers=headers_of(status), content_type=negotiation.JSON)
     for name, value in error.get_headers():
         if name in ("Allow", "Retry-After"):
             response.headers[name] = value
@@ -133,13 +121,9 @@ def _error(error: Exception) -> Response:
         log().warning("request not served", extra={**extra, "reason": reasons(error)})
     else:
         log().debug("request refused", extra=extra)
-    response = _failure(message_of(error), status.value)
+    number, headers, content = failure(error)
+    response = Response(content, number, headers=headers)
     if isinstance(error, InvalidOutput) and error.decisions:
         g.decision = error.decisions[0].rsplit(".", 1)[0]
         response.headers[DECISION_HEADER] = g.decision
     return response
-
-
-def _failure(message: str, status: int) -> Response:
-    content = strict_json.dumps({"error": strict_json.printable(message)})
-    return Response(content, status, headers=headers_of(status), content_type=negotiation.JSON)

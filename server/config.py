@@ -68,7 +68,16 @@ class Config:
         choices=("auto", "inside", "process"),
     )
     request_threads: int = _setting(
-        "integer", 64, "Requests one worker handles at the same time.", minimum=1, maximum=1024
+        "integer", 64, "Requests one worker answers at the same time.", minimum=1, maximum=1024
+    )
+    waiting_requests: int = _setting(
+        "integer", 256, "Requests that may wait for a thread of one worker; more are refused.", minimum=0
+    )
+    connections: int = _setting(
+        "integer", 8192, "Connections one worker keeps open; more wait to be accepted.", minimum=1, maximum=1_000_000
+    )
+    body_seconds: float = _setting(
+        "number", 20.0, "Seconds in which a request's body must arrive.", minimum=0.001, maximum=86_400
     )
     threads: int = _setting("integer", 0, "Threads of one model run; 0 means one per core.", minimum=0, maximum=1024)
     model_cache: int = _setting("integer", 32, "Models kept loaded; the least recently used leaves.", minimum=1)

@@ -7,6 +7,8 @@
     ├── BadRequest           the request is malformed: names the field, what came and what was expected
     ├── UnsupportedMedia     a body or content coding that this route does not read
     ├── BodyTooLarge         more bytes or rows than the limits allow
+    ├── BodyTooSlow          a body that did not arrive in time
+    ├── Overloaded           more requests under way than the server takes
     ├── MethodNotOffered     a method this model does not offer, and why
     ├── NotAcceptable        the asked-for form of the answer cannot be made of this request
     ├── InvalidOutput        the model or an explanation answered a value that is not a number
@@ -50,6 +52,14 @@ class UnsupportedMedia(ServerError):
 
 class BodyTooLarge(ServerError):
     """More bytes or rows than the limits allow."""
+
+
+class BodyTooSlow(ServerError):
+    """A body of which a part had not arrived when its time was up."""
+
+
+class Overloaded(ServerError):
+    """More requests are being answered and wait for a thread than may."""
 
 
 class MethodNotOffered(ServerError):
@@ -122,6 +132,8 @@ def statuses() -> Mapping[type[BaseException], HTTPStatus]:
         BadRequest: HTTPStatus.BAD_REQUEST,
         UnsupportedMedia: HTTPStatus.UNSUPPORTED_MEDIA_TYPE,
         BodyTooLarge: HTTPStatus.REQUEST_ENTITY_TOO_LARGE,
+        BodyTooSlow: HTTPStatus.REQUEST_TIMEOUT,
+        Overloaded: HTTPStatus.SERVICE_UNAVAILABLE,
         MethodNotOffered: HTTPStatus.UNPROCESSABLE_ENTITY,
         NotAcceptable: HTTPStatus.NOT_ACCEPTABLE,
         InvalidOutput: HTTPStatus.UNPROCESSABLE_ENTITY,

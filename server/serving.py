@@ -1,21 +1,23 @@
 """From settings to a running server: the rooms opened, and Granian in front of the application.
 
 Granian's own process holds the socket; the worker process opens store, engine and records, loads the models and then
-answers. It listens from then on, and only then is the welcome printed: what it shows works when pasted.
+answers, behind the front that reads requests (front.py). It listens from then on, and only then is the welcome printed:
+what it shows works when pasted.
 """
 
 from __future__ import annotations
 
 import ipaddress
 import os
+import resource
 import socket
 import tempfile
 import threading
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from audit import AuditLog, migrate, open_database
 from engine import Place
@@ -31,8 +33,14 @@ from .service import Service
 from .traces import open_traces
 from .welcome import banner
 
+if TYPE_CHECKING:
+    from .front import Front
+
 LISTEN_SECONDS = 30
 STOP_SECONDS = 30
+HEADER_MILLISECONDS = 15_000
+MAX_BUFFER_BYTES = 64 * 1024
+SPARE_FILES = 512
 
 
 def open_service(config: Config, places: Sequence[Place] = (), shared: Path | None = None) -> Service:
@@ -57,10 +65,6 @@ def _audit(config: Config) -> AuditLog | None:
 
 def serve(config: Config) -> None:
     """Serves until SIGTERM or SIGINT; requests that are being answered then are finished first."""
-    from granian import Granian
-    from granian.constants import HTTPModes, Interfaces
-    from granian.log import LogLevels
-
     configure(config.log_level)
     check(config)
     if not is_loopback(config.host):
@@ -68,29 +72,39 @@ def serve(config: Config) -> None:
             "listening beyond this machine: there is no authentication; put a proxy with access control in front",
             extra={"route": config.host},
         )
-    server = Granian(
-        "server",
-        address=config.host,
-        port=config.port,
-        interface=Interfaces.WSGI,
-        http=HTTPModes.http1,
-        websockets=False,
-        workers=config.workers,
-        blocking_threads=config.request_threads,
-        backpressure=config.request_threads + config.queue_limit,
-        log_level=LogLevels.error,
-        respawn_failed_workers=True,
-        workers_kill_timeout=STOP_SECONDS,
-    )
     processes = engines.start(config)
     try:
         places = processes.places if processes else ()
         with tempfile.TemporaryDirectory(prefix="glasshouse-") as shared:
-            worker = partial(_worker, config, os.getpid(), places, Path(shared))
-            server.serve(target_loader=worker, wrap_loader=False)
+            # Granian knows callables, and an RSGI application is an object.
+            loader: Any = partial(_worker, config, os.getpid(), places, Path(shared))
+            listener(config).serve(target_loader=loader, wrap_loader=False)
     finally:
         if processes:
             processes.close()
+
+
+def listener(config: Config) -> Any:
+    """Granian with our settings; what it serves is loaded in each worker process."""
+    from granian import Granian
+    from granian.constants import HTTPModes, Interfaces
+    from granian.http import HTTP1Settings
+    from granian.log import LogLevels
+
+    return Granian(
+        "server",
+        address=config.host,
+        port=config.port,
+        interface=Interfaces.RSGI,
+        http=HTTPModes.http1,
+        http1_settings=HTTP1Settings(header_read_timeout=HEADER_MILLISECONDS, max_buffer_size=MAX_BUFFER_BYTES),
+        websockets=False,
+        workers=config.workers,
+        backpressure=config.connections,
+        log_level=LogLevels.error,
+        respawn_failed_workers=True,
+        workers_kill_timeout=STOP_SECONDS,
+    )
 
 
 def check(config: Config) -> None:
@@ -116,19 +130,35 @@ def check(config: Config) -> None:
             raise ConfigError(f"cannot listen at {config.host} port {config.port}: {reason}") from error
 
 
-def _worker(config: Config, parent: int, places: Sequence[Place], shared: Path) -> Callable[..., Any]:
-    """Runs in a worker process: the application, ready to answer; ``shared`` is the folder where workers meet."""
+def _worker(config: Config, parent: int, places: Sequence[Place], shared: Path) -> Front:
+    """Runs in a worker process: the application behind its front, ready to answer; ``shared`` is where workers meet."""
     from .app import create_app
+    from .front import Front
 
     end_with(parent)
     configure(config.log_level)
+    allow_files(config.connections + SPARE_FILES)
     service = open_service(config, places, shared)
     service.traces = open_traces()
     if config.workers > 1:
         service.siblings = Siblings(shared, partial(sources, service))
     app = create_app(config, service)
     threading.Thread(target=_announce, args=(config, banner(config, service)), daemon=True).start()
-    return app
+    return Front(
+        app,
+        threads=config.request_threads,
+        waiting=config.waiting_requests,
+        max_body=config.max_body_bytes,
+        body_seconds=config.body_seconds,
+    )
+
+
+def allow_files(wanted: int) -> None:
+    """Lets this process open that many files, as far as the system allows: every connection is one."""
+    allowed, most = resource.getrlimit(resource.RLIMIT_NOFILE)
+    unlimited = most == resource.RLIM_INFINITY
+    if allowed not in (resource.RLIM_INFINITY, most) and allowed < wanted:
+        resource.setrlimit(resource.RLIMIT_NOFILE, (wanted if unlimited else min(wanted, most), most))
 
 
 def _announce(config: Config, text: str) -> None:

@@ -28,7 +28,7 @@ THIRD_PARTY = {
     "exporters": {"captum", "numpy", "onnx", "onnxscript", "shap", "skl2onnx", "sklearn", "torch"},
     "model_store": {"PIL", "google", "msgspec", "numpy", "onnx", "rfc8785", "tokenizers"},
     "pictures": {"PIL", "numpy"},
-    "server": {"PIL", "flask", "granian", "numpy", "opentelemetry", "prometheus_client", "werkzeug"},
+    "server": {"PIL", "flask", "granian", "msgspec", "numpy", "opentelemetry", "prometheus_client", "werkzeug"},
     "training": {"PIL", "lightning", "numpy", "pooch", "rich", "sklearn", "torch"},
 }
 BESIDE_ROOMS = {"end_to_end"}

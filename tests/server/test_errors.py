@@ -15,6 +15,8 @@ EXPECTED = [
     (errors.BadRequest("field", "x", "y"), 400, "field: got x, expected y"),
     (errors.UnsupportedMedia("why"), 415, "why"),
     (errors.BodyTooLarge("why"), 413, "why"),
+    (errors.BodyTooSlow("why"), 408, "why"),
+    (errors.Overloaded("why"), 503, "why"),
     (errors.NotAcceptable("why"), 406, "why"),
     (errors.MethodNotOffered("why"), 422, "why"),
     (errors.InvalidOutput("output y", 3), 422, "output y, row 3"),

@@ -1,0 +1,167 @@
+"""The front: Granian's event loop reads each request whole, and only then a thread answers it.
+
+A thread is never held by a client: not by a body that comes byte by byte (it is read in the loop, within
+``body_seconds``), not by one that never ends (it is counted as it comes), not by somebody who reads slowly (the answer
+is handed to Granian whole). What cannot be taken is refused in the loop, at once, whatever the threads are doing.
+
+Why this and not another server: docs/adr/0005-requests-are-read-in-an-event-loop.md.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import time
+from collections import deque
+from functools import partial
+from typing import Any
+
+from granian.rsgi import ProtocolClosed, ProtocolError  # type: ignore[attr-defined]  # its __all__ is missing
+
+from . import envelope, gateway
+from .errors import BadRequest, BodyTooLarge, BodyTooSlow, Overloaded, ServerError
+from .logs import access, flush, log
+from .pool import Pool
+
+
+class Front:
+    """A WSGI application as Granian's RSGI calls one, of one worker process.
+
+    Args:
+        application: the WSGI application.
+        threads: how many requests are answered at the same time.
+        waiting: how many more may wait for a thread; beyond that they are refused with 503.
+        max_body: largest body in bytes.
+        body_seconds: how long a body may take to arrive.
+    """
+
+    def __init__(
+        self, application: gateway.Application, *, threads: int, waiting: int, max_body: int, body_seconds: float
+    ) -> None:
+        self._application = application
+        self._threads = threads
+        self._most = threads + waiting
+        self._max_body = max_body
+        self._body_seconds = body_seconds
+        self._under_way = 0
+        self._answered: deque[asyncio.Future[None]] = deque()
+        self._telling = False
+
+    def __rsgi_init__(self, loop: asyncio.AbstractEventLoop) -> None:
+        """Called once by Granian, before the first request."""
+        self._loop = loop
+        self._pool = Pool(self._threads)
+
+    def __rsgi_del__(self, loop: asyncio.AbstractEventLoop) -> None:
+        """Called once by Granian, after the last request."""
+        flush()
+
+    async def __rsgi__(self, scope: Any, protocol: Any) -> None:
+        """Called by Granian for each request; returns when it is answered."""
+        arrived = time.monotonic()
+        try:
+            self._require_room()
+            body = await self._body(scope, protocol)
+            self._require_room()
+        except ServerError as error:
+            self._refuse(scope, protocol, error, arrived)
+            return
+        self._under_way += 1
+        answered = self._loop.create_future()
+        self._pool.submit(partial(self._answer, scope, protocol, body, arrived, answered))
+        await answered
+
+    def _require_room(self) -> None:
+        if self._under_way >= self._most:
+            raise Overloaded(f"requests: got one more than the {self._most} that may be under way, expected it later")
+
+    async def _body(self, scope: Any, protocol: Any) -> bytes:
+        """The whole body.
+
+        Raises:
+            BodyTooLarge: it is announced as too large, or becomes too large while it comes.
+            BodyTooSlow: it did not come in time.
+            BadRequest: it was cut short.
+        """
+        announced = scope.headers.get("content-length")
+        chunked = "transfer-encoding" in scope.headers
+        if not chunked and (announced is None or announced == "0"):
+            return b""
+        if not chunked and int(announced) > self._max_body:
+            raise BodyTooLarge(f"body: got {announced} bytes, expected at most {self._max_body}")
+        try:
+            async with asyncio.timeout(self._body_seconds):
+                body = await self._counted(protocol) if chunked else await protocol()
+        except TimeoutError as error:
+            raise BodyTooSlow(f"body: got a part of it, expected all of it in {self._body_seconds:g} s") from error
+        except (ProtocolClosed, ProtocolError) as error:
+            raise BadRequest("body", "a part of it", f"{announced or 'all'} bytes") from error
+        if not chunked and len(body) != int(announced):
+            raise BadRequest("body", f"{len(body)} bytes", f"the {announced} that Content-Length announces")
+        return bytes(body)
+
+    async def _counted(self, protocol: Any) -> bytes:
+        """A body of unknown length. Its end is one empty piece; a second one says that it broke off before."""
+        pieces: list[bytes] = []
+        size = ends = 0
+        async for piece in protocol:
+            size += len(piece)
+            ends += not piece
+            pieces.append(piece)
+            if size > self._max_body:
+                raise BodyTooLarge(f"body: got more bytes, expected at most {self._max_body}")
+        if ends > 1:
+            raise BadRequest("body", "chunks that break off or end in trailers", "whole chunks without trailers")
+        return b"".join(pieces)
+
+    def _refuse(self, scope: Any, protocol: Any, error: ServerError, arrived: float) -> None:
+        """Answers from the loop, without a thread. What is left of the body is not read: the connection closes."""
+        request_id = envelope.request_id(scope.headers.get(envelope.REQUEST_ID_HEADER.lower()))
+        status, headers, content = envelope.failure(error)
+        headers |= envelope.HEADERS | {envelope.REQUEST_ID_HEADER: request_id, "Connection": "close"}
+        protocol.response_bytes(status, list(headers.items()), content)
+        access(request_id, None, scope.method, scope.path, status, time.monotonic() - arrived)
+
+    def _answer(self, scope: Any, protocol: Any, body: bytes, arrived: float, answered: asyncio.Future[None]) -> None:
+        """In a thread: calls the application and answers by itself; the loop only learns that it is done."""
+        try:
+            status, headers, chunks = gateway.call(self._application, gateway.environ(scope, body, arrived))
+            try:
+                if gateway.is_streamed(headers):
+                    self._stream(protocol.response_stream(status, headers), chunks)
+                else:
+                    protocol.response_bytes(status, headers, b"".join(chunks))
+            finally:
+                gateway.close(chunks)
+        except Exception as error:  # the application has its own handlers: this is the front's own failure
+            log().error("request failed", extra={"error": type(error).__name__}, exc_info=error)
+            status, failed, content = envelope.failure(error)
+            protocol.response_bytes(status, list(failed.items()), content)
+        finally:
+            self._tell(answered)
+
+    def _stream(self, transport: Any, chunks: Any) -> None:
+        """Piece by piece, until the client has left: then the pieces are closed, and the work behind them ends."""
+
+        async def send(piece: bytes) -> None:
+            await transport.send_bytes(piece)
+
+        with contextlib.suppress(ProtocolClosed, ProtocolError):
+            for piece in chunks:
+                asyncio.run_coroutine_threadsafe(send(piece), self._loop).result()
+
+    def _tell(self, answered: asyncio.Future[None]) -> None:
+        """Lets the loop know; one call for all that end before it looks."""
+        self._answered.append(answered)
+        if not self._telling:
+            self._telling = True
+            with contextlib.suppress(RuntimeError):  # the loop has ended: nobody is left to be told
+                self._loop.call_soon_threadsafe(self._settle)
+
+    def _settle(self) -> None:
+        self._telling = False
+        while self._answered:
+            answered = self._answered.popleft()
+            self._under_way -= 1
+            if not answered.done():
+                answered.set_result(None)
