@@ -103,7 +103,7 @@ class EngineStatistics:
     queued_requests: int = 0
     running: int = 0
     sessions: tuple[str, ...] = ()
-    processes: Mapping[str, int] = field(default_factory=dict)
+    processes: Mapping[str, int] = field(default_factory=dict, compare=False)
     artifacts: Mapping[str, ArtifactStatistics] = field(default_factory=dict)
     lanes: Mapping[str, LaneStatistics] = field(default_factory=dict)
     device_memory: Mapping[str, int] = field(default_factory=dict)

@@ -13,12 +13,10 @@ from collections import OrderedDict
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from functools import cached_property
-from pathlib import Path
 from typing import Any, TypeVar
 
 import numpy as np
 import onnx
-from google.protobuf.message import DecodeError
 
 from . import rules
 from .affine import changes_nothing
@@ -27,6 +25,7 @@ from .errors import InvalidModel, InvalidParameter, MethodUnavailable
 from .graph import OPSET, Dim, Graph, Node, Shape, reads
 from .prepare import has_function_body, opset_of, prepare
 from .registry import REGISTRY
+from .source import read, scalars
 from .trees.ensembles import is_ensemble
 
 __all__ = ["Explained", "Leaf", "Model", "ModelLike", "rules"]
@@ -82,16 +81,13 @@ class Model:
         row_by_row: bool = False,
         run_rows: int | None = None,
     ) -> None:
-        """`batch_axes`: which axis of each input and output counts its items, where it is not 0. `row_by_row`: runs
-        cannot carry more than one. `run_rows`: at most so many rows of the model in one run of a program, for whoever
-        wants runs that end soon; attributions may differ by it in their last digits.
-        """
+        """`run_rows`: at most so many rows of the model in one run; attributions differ by it in their last digits."""
         if run_rows is not None and run_rows < 1:
             raise InvalidParameter(f"run_rows: got {run_rows}, expected 1 or more")
         self.run_rows = run_rows
         self._source = source if isinstance(source, bytes) else None
-        self.proto = _read(source)
-        self.batch_axes: dict[str, int | None] = dict.fromkeys(_scalars(self.proto)) | dict(batch_axes or {})
+        self.proto = read(source)
+        self.batch_axes: dict[str, int | None] = dict.fromkeys(scalars(self.proto)) | dict(batch_axes or {})
         self.row_by_row = row_by_row or None in self.batch_axes.values()
         self._made: OrderedDict[str, Any] = OrderedDict()
         self._lock = threading.RLock()
@@ -267,14 +263,6 @@ class Model:
 ModelLike = Model | onnx.ModelProto | bytes | str | os.PathLike[str]
 
 
-def _scalars(proto: onnx.ModelProto) -> list[str]:
-    """Inputs and outputs without axes: they have none for the rows, which are then run one at a time."""
-    constants = {tensor.name for tensor in proto.graph.initializer}
-    ends = [value for value in (*proto.graph.input, *proto.graph.output) if value.name not in constants]
-    tensors = ((value.name, value.type.tensor_type) for value in ends if value.type.HasField("tensor_type"))
-    return [name for name, tensor in tensors if tensor.HasField("shape") and not tensor.shape.dim]
-
-
 def _keeps_axes(own: Shape, shape: Shape) -> bool:
     return len(shape) >= len(own) and all(map(_alike, own, shape))
 
@@ -292,17 +280,3 @@ def _expandable(graph: Graph) -> set[str]:
         if node.domain in ("", "ai.onnx") and not REGISTRY.knows(node) and has_function_body(node.op, OPSET):
             found.add(node.op)
     return found
-
-
-def _read(source: onnx.ModelProto | bytes | str | os.PathLike[str]) -> onnx.ModelProto:
-    if isinstance(source, onnx.ModelProto):
-        return source
-    try:
-        model = onnx.load_model_from_string(source) if isinstance(source, bytes) else onnx.load(str(Path(source)))
-    except OSError as error:
-        raise InvalidModel(f"the file could not be read: {error}") from error
-    except (DecodeError, ValueError, onnx.checker.ValidationError) as error:
-        raise InvalidModel("these bytes are no ONNX model") from error
-    if not model.graph.node:
-        raise InvalidModel("the model has no nodes; is this an ONNX model?")
-    return model

@@ -217,8 +217,6 @@ def undocumented(found: Mapping[str, Any], page: str) -> list[str]:
 
 def everything(client: FlaskClient) -> Mapping[str, Any]:
     """The families of a server that has had something of everything."""
-    service = client.application.extensions["glasshouse"]
-    service.results = SimpleNamespace(statistics=lambda: SimpleNamespace(hits=1, misses=1, entries=1, bytes=1))
     explain(client)
     predict(client, nonsense=1)
     openmetrics_text = {"Accept": "application/openmetrics-text; version=1.0.0"}

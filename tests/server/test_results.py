@@ -184,6 +184,7 @@ def test_another_manifest_is_another_question(own_store: Path, config: Config, m
     (spec,) = models.price().outputs
     renamed = msgspec.structs.replace(models.price(), outputs=[msgspec.structs.replace(spec, unit="USD")])
     service.models.store.publish(renamed, {"model": models.tabular_price()})
+    service.models.load("price")
     second = service.explain(asked)
     assert first.version.model_digest == second.version.model_digest
     assert [(answer.version.version, answer.units, answer.cached) for answer in (first, second)] == [
