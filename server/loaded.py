@@ -35,6 +35,7 @@ class LoadedModel:
         self.manifest = version.manifest
         self.key = key_of(version)
         self._lock = threading.Lock()
+        self._run_rows: int | None = None
         self._hold = None if holds is None else holds.of(self)
 
     @cached_property
@@ -79,6 +80,17 @@ class LoadedModel:
         if self._hold is not None:
             self._hold.add(program.digest)
         return program
+
+    @property
+    def run_rows(self) -> int | None:
+        """How many rows of the model a run of its programs has at most; None while that is not decided."""
+        return self._run_rows
+
+    def bound_runs(self, rows: int) -> None:
+        """Decides it, once and for all: attributions depend on it in their last digits."""
+        with self._lock:
+            if self._run_rows is None:
+                self._run_rows = self._source.run_rows = rows
 
     @property
     def source(self) -> explain.Model:

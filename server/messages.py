@@ -102,7 +102,7 @@ class Runs:
     """How the engine served a request: runs, and how much others shared them.
 
     ``stage_seconds`` is what each stage of the request took, ``answered`` when (on ``time.perf_counter``) the service
-    had its answer.
+    had its answer; ``run_rows`` how many rows of the model a run of its programs had at most.
     """
 
     count: int = 0
@@ -112,6 +112,7 @@ class Runs:
     run_seconds: float = 0.0
     stage_seconds: dict[str, float] = field(default_factory=dict)
     answered: float = 0.0
+    run_rows: int | None = None
 
     def add(self, result: Any) -> None:
         """Counts one :class:`engine.RunResult`."""
@@ -122,12 +123,13 @@ class Runs:
         self.run_seconds += float(result.run_seconds)
 
     def to_dict(self) -> dict[str, Any]:
-        """JSON-able: ``count``, ``shared_with_max``, ``batch_items_max``."""
-        return {
+        """JSON-able: ``count``, ``shared_with_max``, ``batch_items_max``, and of an explanation ``run_rows``."""
+        found = {
             "count": self.count,
             "shared_with_max": self.shared_with_max,
             "batch_items_max": self.batch_items_max,
         }
+        return found if self.run_rows is None else {**found, "run_rows": self.run_rows}
 
 
 @dataclass(frozen=True)

@@ -12,18 +12,18 @@ from .messages import Array, Runs
 
 
 def run_model(
-    runner: engine.Engine, loaded: LoadedModel, decoded: Decoded, deadline: float, runs: Runs
+    runner: engine.Engine, loaded: LoadedModel, decoded: Decoded, deadline: float, runs: Runs, tag: str = ""
 ) -> dict[str, Array]:
-    """The model's outputs by name, axis 0 = rows, counted in ``runs``."""
+    """The model's outputs by name, axis 0 = rows, counted in ``runs``; ``tag`` is what they can be cancelled by."""
     if not loaded.row_by_row:
-        result = runner.run(loaded.artifact, decoded.inputs, lane="predict", deadline=deadline)
+        result = runner.run(loaded.artifact, decoded.inputs, lane="predict", deadline=deadline, tag=tag)
         runs.add(result)
         return result.outputs
     rows: list[dict[str, Array]] = []
     for row in range(decoded.rows):
         item = {name: array[row : row + 1] for name, array in decoded.inputs.items()}
         feeds = to_model_layout(loaded.manifest, item)
-        result = runner.run(loaded.artifact, feeds, lane="predict", deadline=deadline)
+        result = runner.run(loaded.artifact, feeds, lane="predict", deadline=deadline, tag=tag)
         runs.add(result)
         rows.append(from_model_layout(loaded.manifest, result.outputs))
     return {name: np.concatenate([outputs[name] for outputs in rows]) for name in rows[0]}

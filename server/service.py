@@ -25,7 +25,7 @@ from audit import AuditLog, Decision
 from model_store import Decoded, Store
 from pictures import Picture
 
-from . import drawing, methods, recorded, records, references, results, targets
+from . import drawing, methods, quantum, recorded, records, references, results, targets
 from .config import Config
 from .decoding import decode
 from .errors import AuditDisabled, BadRequest, BodyTooLarge
@@ -166,7 +166,7 @@ class Service:
         _require_outputs(loaded, request)
         runs = clock.runs
         with naming(loaded.version), request.trace.stage("predict", runs.stage_seconds):
-            outputs = run_model(self.engine, loaded, decoded, clock.deadline, runs)
+            outputs = run_model(self.engine, loaded, decoded, clock.deadline, runs, request.request_id)
         labels = targets.labels(loaded.manifest, outputs, decoded.rows)
         return Answer(loaded.version, decoded.inputs, outputs, decoded.rows, labels, runs)
 
@@ -188,6 +188,8 @@ class Service:
         provisional: bool,
     ) -> Iterator[ExplainAnswer]:
         """Answers so far, where they are wanted, and at last the finished one."""
+        quantum.decide(self.engine, loaded, decoded, self.config, clock.deadline)
+        predicted.runs.run_rows = loaded.run_rows
         spec = targets.output_spec(loaded.manifest, request.output)
         compared = references.compared(loaded, method, request, self.config.max_rows)
         run = explain.begin(
@@ -207,7 +209,9 @@ class Service:
                 yield replace(explained_answer(loaded, predicted, run, decoded, request, compared), provisional=True)
             program, feeds = chunk
             with request.trace.stage("explain chunk", predicted.runs.stage_seconds) as stage:
-                result = self.engine.run(loaded.running(program), feeds, lane="explain", deadline=clock.deadline)
+                result = self.engine.run(
+                    loaded.running(program), feeds, lane="explain", deadline=clock.deadline, tag=request.request_id
+                )
                 stage.say(program=program.digest, batch_items=result.batch_items, queue_seconds=result.queue_seconds)
             predicted.runs.add(result)
             run.update(result.outputs)

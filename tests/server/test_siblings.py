@@ -171,7 +171,9 @@ class Running:
 
     def workers(self) -> list[psutil.Process]:
         """Forks of the server: the engine is a process that was begun anew."""
-        return [process for process in psutil.Process(self.process.pid).children() if "cli" in process.cmdline()]
+        family = psutil.Process(self.process.pid).children()
+        alive = [process for process in family if process.status() != psutil.STATUS_ZOMBIE]
+        return [process for process in alive if "cli" in process.cmdline()]
 
     def engine(self) -> psutil.Process:
         (found,) = [child for child in psutil.Process(self.process.pid).children() if child.name().startswith("glass")]
