@@ -3,6 +3,10 @@
 Refused on the way in: nesting deeper than :data:`MAX_DEPTH`, NaN and Infinity, numbers too large for a double,
 the same key twice, a byte order mark, text that is not UTF-8, unpaired surrogates, integers of thousands of digits.
 On the way out NaN and infinity raise, because they are not JSON.
+
+msgspec reads and writes ten times faster than the standard library, and is as strict but for repeated keys, which it
+takes, and NaN, which it writes as null. Whether a text has either is told by counting; only then, and for everything
+that msgspec refuses, the standard library is asked, which also finds the words for an error.
 """
 
 from __future__ import annotations
@@ -12,6 +16,7 @@ import re
 from collections import Counter
 from typing import Any
 
+import msgspec
 import numpy as np
 
 from ..errors import BadRequest
@@ -26,6 +31,10 @@ _DROPPED = bytes(code for code in range(256) if code not in _KEPT)
 _MAY_OVERFLOW = re.compile(rb"[eE]\+?\d{3}|\d{200}")
 _SURROGATE = re.compile(rb"\\u[dD][89a-fA-F]")
 _MAX_DIGITS = 308
+_LONG_NUMBER = re.compile(rb"\d{%d}" % (_MAX_DIGITS + 1))
+_UNSURE = object()
+_read = msgspec.json.Decoder().decode
+_write = msgspec.json.Encoder().encode
 
 
 def loads(body: bytes, what: str = "body") -> Any:
@@ -34,6 +43,40 @@ def loads(body: bytes, what: str = "body") -> Any:
     Raises:
         BadRequest: the text is not strict JSON, as listed in the module's docstring.
     """
+    value = _quickly(body)
+    return _carefully(body, what) if value is _UNSURE else value
+
+
+def _quickly(body: bytes) -> Any:
+    """The value where it is certain that the text is strict JSON, else `_UNSURE`."""
+    brackets = body.count(b"[") + body.count(b"{")
+    if (brackets > MAX_DEPTH and depth(body) > MAX_DEPTH) or _LONG_NUMBER.search(body):
+        return _UNSURE
+    try:
+        value = _read(body)
+    except (msgspec.MsgspecError, UnicodeError, RecursionError):
+        return _UNSURE
+    # Every member that is written has a colon: as many members as colons, so none came twice.
+    return value if _members(value, body.count(b"{")) == body.count(b":") else _UNSURE
+
+
+def _members(value: Any, objects: int) -> int:
+    """How many members the objects within a value have, of which there are at most ``objects``."""
+    found, seen = 0, 0
+    waiting = [value]
+    while waiting and seen < objects:
+        at = waiting.pop()
+        if isinstance(at, dict):
+            seen += 1
+            found += len(at)
+            waiting.extend(at.values())
+        elif isinstance(at, list):
+            waiting.extend(at)
+    return found
+
+
+def _carefully(body: bytes, what: str) -> Any:
+    """As `loads`, with the standard library."""
     if depth(body) > MAX_DEPTH:
         raise BadRequest(what, f"JSON nested deeper than {MAX_DEPTH}", f"at most {MAX_DEPTH} levels")
     try:
@@ -74,6 +117,12 @@ def dumps(value: Any) -> bytes:
     Raises:
         ValueError: a NaN or an infinity; callers name the output before it comes to this.
     """
+    try:
+        content = _write(value)
+    except (TypeError, OverflowError):  # what only the standard library writes: whole numbers beyond 64 bits
+        content = b"null"
+    if b"null" not in content:  # it may stand for a NaN
+        return content
     return json.dumps(value, allow_nan=False, ensure_ascii=False, separators=(",", ":")).encode("utf-8")
 
 

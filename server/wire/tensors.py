@@ -91,7 +91,7 @@ def from_json(data: Any, datatype: str, shape: Sequence[int], what: str) -> Arra
 
 
 def _flatten(data: list[Any], shape: Sequence[int], what: str) -> list[Any]:
-    if not any(isinstance(element, list) for element in data):
+    if list not in set(map(type, data)):
         return data
     level: list[Any] = [data]
     for axis, size in enumerate(shape):
@@ -169,7 +169,8 @@ def to_json(array: Array, what: str) -> list[Any]:
     if datatype_of(array.dtype) == "FP16":
         raise BadRequest(what, "FP16 as JSON asked for", "binary data asked for (parameters.binary_data)")
     require_finite(array, what)
-    return [_text(element) for element in array.ravel().tolist()]
+    flat: list[Any] = array.ravel().tolist()
+    return [_text(element) for element in flat] if array.dtype.kind in "OS" else flat
 
 
 def _text(element: Any) -> Any:

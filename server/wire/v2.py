@@ -207,7 +207,7 @@ def _model_layout(answer: Answer, name: str) -> Array:
     axis = next(spec.batch_axis for spec in answer.manifest.outputs if spec.name == name)
     if axis is None:
         return array[0] if answer.rows == 1 else array
-    return np.moveaxis(array, 0, axis)
+    return array if axis == 0 else np.moveaxis(array, 0, axis)
 
 
 def _output(name: str, array: Array, as_binary: bool) -> dict[str, Any]:

@@ -87,6 +87,41 @@ def test_ordinary_json_is_read_as_python_reads_it() -> None:
     assert strict_json.loads(b'["\\ud83d\\ude00"]') == ["\U0001f600"]
 
 
+@pytest.mark.parametrize(
+    "text",
+    [
+        '{"a":[{"b":1},{"b":1}],"c":{"a":{},"b":[]},"d":[[[]],{}]}',
+        '{"time":"12:30","{":"}","[":["]"]}',
+        "[" + ",".join(['{"a":[0.1,-0,-0.0,1e-400,1E5]}'] * 300) + "]",
+        "[18446744073709551616,-9223372036854775809,1.7976931348623157e308]",
+        "[" + "9" * 308 + "]",
+        '"\\ud83d\\ude00\\u0000"',
+        " 7 ",
+        "null",
+    ],
+)
+def test_the_quick_way_reads_what_the_standard_library_reads(text: str) -> None:
+    read = strict_json.loads(text.encode())
+    assert repr(read) == repr(json.loads(text))
+
+
+@pytest.mark.parametrize("text", ['[{"a":1},{"b":{"c":[{"a":1,"a":1}]}}]', '{"a":[1,{"x":[],"x":[]}],"b":":"}'])
+def test_a_repeated_key_is_found_wherever_it_is(text: str) -> None:
+    with pytest.raises(BadRequest, match="twice"):
+        strict_json.loads(text.encode())
+
+
+@pytest.mark.parametrize("value", [{"a": None, "b": [1.5, "ü", True]}, [2**70], ["null", {"x": "a/b"}], (1, (2,))])
+def test_what_is_written_is_read_back(value: object) -> None:
+    assert json.loads(strict_json.dumps(value)) == json.loads(json.dumps(value))
+
+
+@pytest.mark.parametrize("value", [[None, float("inf")], {"a": [float("-inf")]}, [2**70, float("nan")]])
+def test_no_infinity_hides_behind_a_null(value: object) -> None:
+    with pytest.raises(ValueError, match="JSON compliant"):
+        strict_json.dumps(value)
+
+
 def test_nan_is_never_written() -> None:
     with pytest.raises(ValueError, match="JSON compliant"):
         strict_json.dumps({"a": float("nan")})
