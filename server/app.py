@@ -2,21 +2,18 @@
 
 from __future__ import annotations
 
-import time
 from http import HTTPStatus
-from io import BytesIO
-from typing import IO, Any
 
-from flask import Flask, Request, Response, g, request
+from flask import Flask, Response, g, request
 from werkzeug.exceptions import HTTPException, MethodNotAllowed, NotFound, RequestEntityTooLarge
 
 from . import routes
 from .config import Config
-from .envelope import HEADERS, REQUEST_ID_HEADER, failure, request_id
+from .envelope import DECISION, REQUEST_ID, Envelope, failure
 from .errors import InvalidOutput, headers_of, status_of
 from .following import Follower
-from .gateway import ARRIVED, BODY
-from .logs import access, log, reasons
+from .lean import LeanFlask
+from .logs import log, reasons
 from .routes.incoming import DECISION_HEADER, EXTENSION
 from .service import Service
 from .serving import open_service
@@ -24,18 +21,6 @@ from .wire import negotiation, strict_json
 
 MAX_FORM_MEMORY = 1024 * 1024
 MAX_FORM_PARTS = 16
-
-
-class InMemoryRequest(Request):
-    """A request whose uploads stay in memory: the body is there already, and its size is limited."""
-
-    def get_data(self, *how: Any, **named: Any) -> Any:
-        """The body: what the front has read, without reading it again."""
-        body = self.environ.get(BODY)
-        return body if body is not None else super().get_data(*how, **named)
-
-    def _get_file_stream(self, *_sizes: Any, **_names: Any) -> IO[bytes]:
-        return BytesIO()
 
 
 def create_app(config: Config, service: Service | None = None) -> Flask:
@@ -46,8 +31,7 @@ def create_app(config: Config, service: Service | None = None) -> Flask:
         service: what answers; None opens the store, the engine and the decision records that the settings name, and
             loads the required models.
     """
-    app = Flask("glasshouse", static_folder=None)
-    app.request_class = InMemoryRequest
+    app = LeanFlask("glasshouse")
     app.config["MAX_CONTENT_LENGTH"] = config.max_body_bytes
     app.config["MAX_FORM_MEMORY_SIZE"] = MAX_FORM_MEMORY
     app.config["MAX_FORM_PARTS"] = MAX_FORM_PARTS
@@ -58,28 +42,12 @@ def create_app(config: Config, service: Service | None = None) -> Flask:
     app.extensions[EXTENSION] = service
     routes.register(app)
     follower = Follower(service)
-    app.before_request(_begin)
     app.before_request(follower.begin)
-    app.after_request(_finish)
     app.after_request(follower.finish)
     app.register_error_handler(HTTPException, _http_error)
     app.register_error_handler(Exception, _error)
+    app.wsgi_app = Envelope(app.wsgi_app)  # type: ignore[method-assign]  # as Flask's own documentation has it
     return app
-
-
-def _begin() -> None:
-    g.request_id = request_id(request.headers.get(REQUEST_ID_HEADER))
-    g.arrived = request.environ.get(ARRIVED) or time.monotonic()
-    g.decision = None
-
-
-def _finish(response: Response) -> Response:
-    response.headers[REQUEST_ID_HEADER] = g.request_id
-    for name, value in HEADERS.items():
-        response.headers.setdefault(name, value)
-    seconds = time.monotonic() - g.arrived
-    access(g.request_id, g.decision, request.method, request.path, response.status_code, seconds)
-    return response
 
 
 def _http_error(error: HTTPException) -> Response:
@@ -113,7 +81,7 @@ def _error(error: Exception) -> Response:
     """What any room raised, with the number of its type."""
     g.followed.failed(error)
     status = status_of(error)
-    extra = {"request_id": g.request_id, "error": type(error).__name__}
+    extra = {"request_id": request.environ[REQUEST_ID], "error": type(error).__name__}
     if status is HTTPStatus.INTERNAL_SERVER_ERROR:
         log().error("request failed", extra=extra, exc_info=error)
     elif status > HTTPStatus.INTERNAL_SERVER_ERROR:
@@ -124,6 +92,6 @@ def _error(error: Exception) -> Response:
     number, headers, content = failure(error)
     response = Response(content, number, headers=headers)
     if isinstance(error, InvalidOutput) and error.decisions:
-        g.decision = error.decisions[0].rsplit(".", 1)[0]
-        response.headers[DECISION_HEADER] = g.decision
+        decision = error.decisions[0].rsplit(".", 1)[0]
+        response.headers[DECISION_HEADER] = request.environ[DECISION] = decision
     return response

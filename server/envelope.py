@@ -4,12 +4,20 @@ from __future__ import annotations
 
 import re
 import secrets
+import time
 from collections import deque
+from collections.abc import Iterable
+from typing import Any
 
 from .errors import headers_of, message_of, status_of
+from .gateway import ARRIVED, Application, Headers
+from .logs import access
 from .wire import negotiation, strict_json
 
 REQUEST_ID_HEADER = "X-Request-Id"
+# Where the environ of a request keeps its id, and that of the decision which its answer became.
+REQUEST_ID = "glasshouse.request_id"
+DECISION = "glasshouse.decision"
 HEADERS = {
     "X-Content-Type-Options": "nosniff",
     "Content-Security-Policy": "default-src 'none'; frame-ancestors 'none'",
@@ -21,6 +29,29 @@ _REQUEST_ID = re.compile(r"[A-Za-z0-9._:-]{1,128}")
 _DIGITS = 32
 _AT_ONCE = 256
 _fresh: deque[str] = deque()
+
+
+class Envelope:
+    """A WSGI application whose every answer carries those headers, and leaves a line in the log."""
+
+    def __init__(self, application: Application) -> None:
+        self._application = application
+
+    def __call__(self, environ: dict[str, Any], start_response: Any) -> Iterable[bytes]:
+        """See PEP 3333."""
+        arrived = environ.get(ARRIVED) or time.monotonic()
+        own_id = environ[REQUEST_ID] = request_id(environ.get("HTTP_X_REQUEST_ID"))
+
+        def start(status: str, headers: Headers, exc_info: Any = None) -> Any:
+            given = {name for name, _ in headers}
+            headers.extend(pair for pair in HEADERS.items() if pair[0] not in given)
+            headers.append((REQUEST_ID_HEADER, own_id))
+            path = environ["PATH_INFO"].encode("latin-1").decode("utf-8", "replace")
+            seconds = time.monotonic() - arrived
+            access(own_id, environ.get(DECISION), environ["REQUEST_METHOD"], path, int(status[:3]), seconds)
+            return start_response(status, headers, exc_info) if exc_info else start_response(status, headers)
+
+        return self._application(environ, start)
 
 
 def request_id(given: str | None) -> str:

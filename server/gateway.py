@@ -7,7 +7,7 @@ reading it never waits; it also stands in the environ as it is, for an applicati
 from __future__ import annotations
 
 import sys
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable
 from functools import lru_cache
 from io import BytesIO
 from typing import Any
@@ -68,14 +68,14 @@ def _variable(name: str) -> str | None:
     return _NO_HTTP_PREFIX.get(name) or "HTTP_" + name.replace("-", "_").upper()
 
 
-def call(application: Application, variables: Mapping[str, Any]) -> tuple[int, Headers, Iterable[bytes]]:
+def call(application: Application, variables: dict[str, Any]) -> tuple[int, Headers, Iterable[bytes]]:
     """Status, headers and body of the application's answer; the body must be closed by who reads it."""
     begun: list[Any] = []
 
     def start_response(status: str, headers: Headers, exc_info: Any = None) -> None:  # noqa: ARG001 # PEP 3333
         begun[:] = (int(status[:3]), headers)
 
-    chunks = application(dict(variables), start_response)
+    chunks = application(variables, start_response)
     return begun[0], begun[1], chunks
 
 

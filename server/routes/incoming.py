@@ -8,8 +8,12 @@ from itertools import chain
 from typing import Any
 
 from flask import Response, current_app, g, request
+from werkzeug.datastructures import Headers
 
+from ..envelope import DECISION, REQUEST_ID
 from ..errors import BadRequest, UnsupportedMedia, message_of
+from ..gateway import BODY
+from ..lean import PlainResponse
 from ..messages import Answer
 from ..service import Service
 from ..wire import negotiation, strict_json
@@ -33,12 +37,15 @@ def body() -> bytes:
         UnsupportedMedia: it is compressed.
         BadRequest: fewer bytes came than ``Content-Length`` announced.
     """
-    coding = request.headers.get("Content-Encoding", "identity").strip().lower()
+    coding = request.environ.get("HTTP_CONTENT_ENCODING", "identity").strip().lower()
     if coding not in ("", "identity"):
         raise UnsupportedMedia(f"Content-Encoding: got {coding[:40]!r}, expected an uncompressed body")
-    content = request.get_data(cache=True)
+    content: bytes | None = request.environ.get(BODY)
+    if content is not None:  # the front has compared its length
+        return content
+    content = bytes(request.get_data(cache=True))
     announced = request.content_length
-    # The HTTP server hands on a body that was cut short without an error.
+    # Other servers than ours hand on a body that was cut short without an error.
     if announced is not None and announced != len(content):
         raise BadRequest("body", f"{len(content)} bytes", f"the {announced} that Content-Length announces")
     return content
@@ -83,13 +90,13 @@ def no_query(expected: str) -> None:
     Raises:
         BadRequest: there is one.
     """
-    for name in request.args:
+    for name in request.args if request.environ.get("QUERY_STRING") else ():
         raise BadRequest(f"query {name[:60]!r}", "it", expected)
 
 
 def request_fields(route: str) -> dict[str, Any]:
     """What a request message takes from HTTP rather than from the body."""
-    return {"route": route, "request_id": g.request_id, "trace": g.followed.trace}
+    return {"route": route, "request_id": request.environ[REQUEST_ID], "trace": g.followed.trace}
 
 
 def as_json(value: Any, answer: Answer | None = None) -> Response:
@@ -120,8 +127,8 @@ def respond(content: bytes, headers: Mapping[str, str], answer: Answer | None = 
     """An answer of bytes."""
     if answer is not None:
         g.followed.encoded(answer)
-    response = Response(content, headers=dict(headers))
+    response = PlainResponse(content, headers=Headers(list(headers.items())))
     if answer is not None and answer.decision is not None:
         response.headers[DECISION_HEADER] = answer.decision
-        g.decision = answer.decision
+        request.environ[DECISION] = answer.decision
     return response
