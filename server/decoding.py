@@ -13,6 +13,7 @@ from .config import Config
 from .errors import BadRequest, BodyTooLarge
 from .loaded import LoadedModel
 from .messages import Array, ImageBody, Payload, RawTensor, Rows
+from .pool import step_aside
 from .wire.tensors import BYTES, datatype_of, from_bytes
 
 
@@ -24,6 +25,7 @@ def decode(loaded: LoadedModel, payload: Payload, config: Config) -> Decoded:
             raise BodyTooLarge(f"rows: got {len(payload.instances)}, expected at most {limit}")
         return loaded.rows.decode(list(payload.instances), config.max_image_pixels)
     if isinstance(payload, ImageBody):
+        step_aside()  # PNG and JPEG are decoded without the interpreter
         return model_store.decode_image(manifest, payload.body, config.max_image_pixels)
     arrays = _raw_arrays(manifest, payload.body) if isinstance(payload, RawTensor) else payload.arrays
     decoded = loaded.tensors.decode(arrays)

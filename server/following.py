@@ -12,6 +12,7 @@ from typing import Any
 
 from flask import Request, Response, g, request
 
+from .envelope import REQUEST_ID
 from .messages import Answer
 from .metrics import Figures
 from .service import Service
@@ -56,12 +57,12 @@ class Follower:
         self._service = service
 
     def begin(self) -> None:
-        """A request came; ``g.request_id`` is known."""
+        """A request came; its id is known."""
         asked: Request = request._get_current_object()  # type: ignore[attr-defined]  # the proxy's own
         rule, trace = asked.url_rule, NO_TRACE
         if self._service.traces is not None:
             pattern = None if rule is None else rule.rule
-            trace = self._service.traces.begin(asked.method, pattern, g.request_id, dict(asked.headers))
+            trace = self._service.traces.begin(asked.method, pattern, asked.environ[REQUEST_ID], dict(asked.headers))
         route = NO_ROUTE if rule is None else rule.endpoint
         name = _model(asked.view_args) if rule is not None and "/models/" in rule.rule else ""
         figures = self._service.figures

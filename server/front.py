@@ -21,7 +21,9 @@ from granian.rsgi import ProtocolClosed, ProtocolError  # type: ignore[attr-defi
 from . import envelope, gateway
 from .errors import BadRequest, BodyTooLarge, BodyTooSlow, Overloaded, ServerError
 from .logs import access, flush, log
-from .pool import Pool
+from .pool import Pool, step_aside
+
+LOOK_SECONDS = 0.001
 
 
 class Front:
@@ -46,6 +48,7 @@ class Front:
         self._under_way = 0
         self._answered: deque[asyncio.Future[None]] = deque()
         self._telling = False
+        self._looking = False
 
     def __rsgi_init__(self, loop: asyncio.AbstractEventLoop) -> None:
         """Called once by Granian, before the first request."""
@@ -68,8 +71,16 @@ class Front:
             return
         self._under_way += 1
         answered = self._loop.create_future()
+        if not self._looking:
+            self._looking = True
+            self._loop.call_later(LOOK_SECONDS, self._look)
         self._pool.submit(partial(self._answer, scope, protocol, body, arrived, answered))
         await answered
+
+    def _look(self) -> None:
+        self._looking = self._pool.look()
+        if self._looking:
+            self._loop.call_later(LOOK_SECONDS, self._look)
 
     def _require_room(self) -> None:
         if self._under_way >= self._most:
@@ -146,6 +157,7 @@ class Front:
         async def send(piece: bytes) -> None:
             await transport.send_bytes(piece)
 
+        step_aside()
         with contextlib.suppress(ProtocolClosed, ProtocolError):
             for piece in chunks:
                 asyncio.run_coroutine_threadsafe(send(piece), self._loop).result()

@@ -34,6 +34,8 @@ class LoadedModel:
         self.version = version
         self.manifest = version.manifest
         self.key = key_of(version)
+        # How long a row takes: of the shortest runs, in which it waited for nobody (runner.py).
+        self.row_seconds = 0.0
         self._lock = threading.Lock()
         self._run_rows: int | None = None
         self._hold = None if holds is None else holds.of(self)

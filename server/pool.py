@@ -1,9 +1,11 @@
-"""A fixed number of threads that answer requests, woken one after the other.
+"""Threads that answer requests, one of them leading.
 
-All threads share one interpreter: of a crowd woken at once, all but one wait for it, and each handover costs. A job
-therefore rings for one thread, unless one is on its way already; a thread that finds more work than it takes rings for
-the next before it begins, and one that has finished looks for more before it sleeps. So cheap requests are answered by
-a few threads, however many there are, and as many wake as are held up elsewhere (in a model run, in a commit).
+All threads share one interpreter. Of a crowd woken at once, all but one wait for it, and where each lets go of it for
+microseconds (a short model run, a look at a file), they pass it round without end. So one thread, the leader, takes
+one request after the other. Before it waits for something else than the interpreter (a long run, a commit), it steps
+aside: another thread leads from then on, and the first, when it has finished, sleeps or leads again if nobody does.
+Cheap requests are so answered by one hot thread, costly ones by as many as are held up. Who forgets to step aside is
+replaced by `Pool.look`. (D. Schmidt et al., Leader/Followers, Pattern Languages of Programs 2000.)
 """
 
 from __future__ import annotations
@@ -14,6 +16,8 @@ from collections.abc import Callable
 from queue import SimpleQueue
 
 Job = Callable[[], None]
+PATIENCE = 3
+_own = threading.local()
 
 
 class Pool:
@@ -21,35 +25,79 @@ class Pool:
 
     def __init__(self, threads: int) -> None:
         self._jobs: deque[Job] = deque()
-        self._bell: SimpleQueue[None] = SimpleQueue()
-        self._ringing = False
+        self._bell: SimpleQueue[int] = SimpleQueue()
+        self._lock = threading.Lock()
+        # Leadership is a term; a thread leads while the term it was given is the pool's. None: nobody leads.
+        self._term: int | None = None
+        self._terms = 0
+        self._started = self._seen = self._idle_looks = 0
         for number in range(threads):
             threading.Thread(target=self._work, name=f"request-{number}", daemon=True).start()
 
     def submit(self, job: Job) -> None:
         """Hands a job over; never waits. How many may be under way is the caller's to bound."""
-        self._jobs.append(job)
-        self._ring()
+        with self._lock:
+            self._jobs.append(job)
+            if self._term is None:
+                self._appoint()
 
-    def _ring(self) -> None:
-        """Two that ring at the same moment wake two threads, of which one may find nothing: harmless."""
-        if not self._ringing:
-            self._ringing = True
-            self._bell.put(None)
+    def look(self) -> bool:
+        """To be called now and then: replaces a leader who has not taken a job for `PATIENCE` looks.
+
+        Looks are counted, not time: where the machine is busy elsewhere, those who look are as late as those who work.
+        Returns whether jobs wait, so that another look is due.
+        """
+        with self._lock:
+            self._idle_looks = self._idle_looks + 1 if self._jobs and self._seen == self._started else 0
+            if self._idle_looks >= PATIENCE:
+                self._idle_looks = 0
+                self._appoint()
+            self._seen = self._started
+            return bool(self._jobs)
+
+    def step_aside(self, term: int) -> None:
+        """The leader of a term gives it up; of a term that is over, this is nothing. The lock is not held."""
+        with self._lock:
+            if self._term != term:
+                return
+            self._term = None
+            if self._jobs:
+                self._appoint()
+
+    def _appoint(self) -> None:
+        """A new term begins; the thread that hears the bell leads. The lock is held."""
+        self._terms += 1
+        self._term = self._terms
+        self._bell.put(self._term)
 
     def _work(self) -> None:
+        _own.pool = self
         while True:
-            self._bell.get()
-            # Before looking: a job that comes after the look rings again.
-            self._ringing = False
-            while self._jobs:
-                self._next()
+            _own.term = self._bell.get()
+            while (job := self._next()) is not None:
+                job()
+                del job  # what it holds is not kept until the next one comes
 
-    def _next(self) -> None:
-        try:
-            job = self._jobs.popleft()
-        except IndexError:  # another thread was faster
-            return
-        if self._jobs:
-            self._ring()
-        job()
+    def _next(self) -> Job | None:
+        """The next job, for the thread that leads or for one that has finished while nobody leads; None: sleep."""
+        with self._lock:
+            if self._term is None and self._jobs:
+                self._terms += 1
+                self._term = _own.term = self._terms
+            if self._term != _own.term:
+                return None
+            if not self._jobs:
+                self._term = None
+                return None
+            self._started += 1
+            return self._jobs.popleft()
+
+
+def step_aside() -> None:
+    """What follows may wait for something else than the interpreter: lets another thread lead, if this one does.
+
+    Costs next to nothing where no requests wait, and is nothing at all in threads of no pool.
+    """
+    pool: Pool | None = getattr(_own, "pool", None)
+    if pool is not None:
+        pool.step_aside(_own.term)

@@ -33,6 +33,7 @@ from .explained import explained_answer, kept_answer
 from .loaded import LoadedModel, naming
 from .messages import Answer, ExplainAnswer, ExplainRequest, PredictRequest, Runs
 from .metrics import Figures, Siblings
+from .pool import step_aside
 from .repository import Repository
 from .runner import run_model
 from .traces import Traces
@@ -93,6 +94,7 @@ class Service:
         Raises:
             InvalidOutput: the model answered a NaN or an infinity, which nothing can explain; the decision is recorded.
         """
+        step_aside()
         clock = self._clock(request)
         loaded = self.models.resolve(request.model, request.version, clock.deadline)
         method = methods.choose(loaded, request)
@@ -223,6 +225,7 @@ class Service:
         image = self.config.image or None
         with request.trace.stage("record", clock.runs.stage_seconds):
             draft = records.draft(answer, request, self.engine.info(), clock.received_at, clock.received_ns, image)
+            step_aside()
             recorded = replace(answer, decisions=tuple(self.audit.record(draft)))
         request.trace.say(decision_id=recorded.decision)
         return recorded
