@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import importlib
 import importlib.util
 import json
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from types import ModuleType
 from typing import Any
@@ -31,6 +32,12 @@ def _load(name: str) -> ModuleType:
 def models() -> ModuleType:
     """The module of hand-made models."""
     return _load("models")
+
+
+@pytest.fixture(scope="session")
+def load_module() -> Callable[[str], ModuleType]:
+    """A module that lies beside the tests, by name."""
+    return _load
 
 
 @pytest.fixture(scope="session")
@@ -107,3 +114,20 @@ def check_error(response: TestResponse) -> str:
     if response.status_code in (429, 503):
         assert int(response.headers["Retry-After"]) >= 1
     return message
+
+
+@pytest.fixture
+def through(monkeypatch: pytest.MonkeyPatch) -> Callable[[Callable[..., Any]], list[int]]:
+    """From the call on every run goes through `step(run, feeds, outputs)`; gives the items of each run."""
+    session = importlib.import_module("engine.sessions").Session
+    original, sizes = session.run, list[int]()
+
+    def begin(step: Callable[..., Any]) -> list[int]:
+        def run(self: Any, outputs: Any, feeds: Mapping[str, Any], *more: Any) -> Any:
+            sizes.append(len(next(iter(feeds.values()))))
+            return step(lambda: original(self, outputs, feeds, *more), feeds, outputs)
+
+        monkeypatch.setattr(session, "run", run)
+        return sizes
+
+    return begin
