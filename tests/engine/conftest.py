@@ -153,6 +153,11 @@ class Gate:
 
 
 @pytest.fixture
+def build_model() -> Callable[..., bytes]:
+    return build
+
+
+@pytest.fixture
 def models() -> type[Models]:
     return Models
 

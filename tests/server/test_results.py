@@ -89,7 +89,8 @@ def test_asked_again_it_is_the_same_to_the_bit_and_nothing_runs(
     first = explained(client, V1, body).get_json()
     before = service.engine.statistics()
     again = explained(client, V1, body).get_json()
-    assert service.engine.statistics() == before
+    after = service.engine.statistics()
+    assert (after.runs, after.items, after.artifacts) == (before.runs, before.items, before.artifacts)
     assert difference(first, again) is None
     assert [entry["cached"] for entry in (*first["explanations"], *again["explanations"])] == [False, False, True, True]
     assert again["runs"] == {"count": 0, "shared_with_max": 0, "batch_items_max": 0}
