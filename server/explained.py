@@ -61,8 +61,8 @@ def explained_answer(
     )
 
 
-def kept_answer(loaded: LoadedModel, decoded: Decoded, kept: Mapping[str, Any]) -> ExplainAnswer:
-    """The answer of an equal request before (results.py), for this one: no run, and its own rows and names."""
+def kept_answer(loaded: LoadedModel, decoded: Decoded, kept: Mapping[str, Any], runs: Runs) -> ExplainAnswer:
+    """The answer of an equal request before (results.py), for this one: its own rows, names and `runs`, still none."""
     figures = (kept["values"], kept["errors"], kept["half_widths"])
     return ExplainAnswer(
         **kept,
@@ -70,7 +70,7 @@ def kept_answer(loaded: LoadedModel, decoded: Decoded, kept: Mapping[str, Any]) 
         inputs=decoded.inputs,
         images=decoded.images,
         features=_named(loaded, decoded, figures, kept["groups"]),
-        runs=Runs(),
+        runs=runs,
         cached=True,
     )
 

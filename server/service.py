@@ -106,7 +106,8 @@ class Service:
         key = self._key(loaded, decoded, request, method)
         if key is not None and (kept := self.results.get(key)) is not None:
             _require_time(clock)
-            yield self.figures.answered(self._recorded(kept_answer(loaded, decoded, kept), request, clock))
+            answer = kept_answer(loaded, decoded, kept, clock.runs)
+            yield self.figures.answered(self._recorded(answer, request, clock))
             return
         predicted = self._predicted(loaded, decoded, request, clock)
         if records.not_finite(predicted.outputs):

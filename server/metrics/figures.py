@@ -95,19 +95,23 @@ class Figures:
                 self._errors[route, model, error] += 1
 
     def answered(self, answer: AnswerT) -> AnswerT:
-        """The service has an answer: where its time went so far, and how its rows were explained."""
+        """The service has an answer: where its time went so far, and how its rows were explained.
+
+        What was kept from an equal request was neither run nor explained again.
+        """
         runs, explained = answer.runs, isinstance(answer, ExplainAnswer)
         seconds = runs.stage_seconds
         with self._lock:
             answers = self._answers["explain" if explained else "predict", answer.version.name]
             answers.rows += answer.rows
             stages = answers.stages
-            stages["queue"].add(runs.queue_seconds)
-            stages["run"].add(runs.run_seconds)
+            if runs.count:
+                stages["queue"].add(runs.queue_seconds)
+                stages["run"].add(runs.run_seconds)
             for stage in ("decode", "record"):
                 if stage in seconds:
                     stages[stage].add(seconds[stage])
-            if isinstance(answer, ExplainAnswer):
+            if isinstance(answer, ExplainAnswer) and not answer.cached:
                 rows = self._explained[answer.version.name, answer.method]
                 for quality in answer.quality:
                     rows.add(quality)

@@ -183,6 +183,19 @@ def test_versions_in_service_and_what_serves(client: FlaskClient) -> None:
     assert found("process_open_fds") > 3
 
 
+def test_what_is_answered_again_is_no_further_explanation(client: FlaskClient) -> None:
+    answers = [explain(client, rows=2).get_json()["explanations"][0] for _ in range(3)]
+    assert [answer["cached"] for answer in answers] == [False, True, True]
+    found = scrape(client)
+    assert found("glasshouse_result_cache_hits_total") == 2
+    assert found("glasshouse_result_cache_misses_total") == 1
+    assert found("glasshouse_rows_total", operation="explain") == 6
+    assert found("glasshouse_explanations_total") == 2
+    assert found("glasshouse_explanation_evaluations_count") == 2
+    for stage, count in {"decode": 3, "run": 1, "record": 3}.items():
+        assert found("glasshouse_stage_seconds_count", operation="explain", stage=stage) == count
+
+
 def test_a_cache_of_results_is_shown_where_there_is_one(client: FlaskClient) -> None:
     service = client.application.extensions["glasshouse"]
     figures = SimpleNamespace(hits=5, misses=7, entries=2, bytes=1000)
