@@ -16,6 +16,7 @@ import threading
 import time
 from collections.abc import Sequence
 from functools import partial
+from multiprocessing.util import Finalize
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -140,6 +141,9 @@ def _worker(config: Config, parent: int, places: Sequence[Place], shared: Path) 
     allow_files(config.connections + SPARE_FILES)
     service = open_service(config, places, shared)
     service.traces = open_traces()
+    if service.traces is not None:
+        # A process made by multiprocessing leaves without atexit; this it sees to.
+        Finalize(None, service.traces.close, exitpriority=0)
     if config.workers > 1:
         service.siblings = Siblings(shared, partial(sources, service))
     app = create_app(config, service)

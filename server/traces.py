@@ -9,6 +9,7 @@ quote one.
 
 from __future__ import annotations
 
+import logging
 import os
 import time
 from collections.abc import Mapping
@@ -61,6 +62,9 @@ def open_traces(environment: Mapping[str, str] | None = None) -> Traces | None:
     own = {"service.version": VERSION, **({} if named else {"service.name": "glasshouse"})}
     provider = TracerProvider(resource=Resource.create(own))
     provider.add_span_processor(BatchSpanProcessor(OTLPSpanExporter()))
+    # What goes wrong while sending is told among our own log lines.
+    logger = logging.getLogger("opentelemetry")
+    logger.handlers[:], logger.propagate = log().handlers, False
     return Traces(provider)
 
 
