@@ -116,6 +116,10 @@ class InProcessEngine:
             queued, running = self._schedule.lanes.queued(), self._schedule.runs
         return self._counters.snapshot(queued=queued, running=running, sessions=self._sessions.digests())
 
+    def statistics_of_each(self) -> list[EngineStatistics]:
+        """See `Engine.statistics_of_each`."""
+        return [self.statistics()]
+
     def close(self) -> None:
         """See `Engine.close`."""
         with self._lock:

@@ -154,5 +154,8 @@ class Engine(Protocol):
     def statistics(self) -> EngineStatistics:
         """A snapshot of what has been done so far."""
 
+    def statistics_of_each(self) -> list[EngineStatistics]:
+        """The same of each process that does the work, where there are several; of those that answer."""
+
     def close(self) -> None:
         """Refuse new work, fail what waits with `EngineClosed`, and return when the runs under way have ended."""

@@ -95,7 +95,11 @@ class RemoteEngine:
 
     def statistics(self) -> EngineStatistics:
         """See `Engine.statistics`: of all processes that live, together."""
-        return merged(self._ask_all("statistics", "", EngineStatistics))
+        return merged(self.statistics_of_each())
+
+    def statistics_of_each(self) -> list[EngineStatistics]:
+        """See `Engine.statistics_of_each`."""
+        return self._ask_all("statistics", "", EngineStatistics)
 
     def close(self) -> None:
         """Ask no more. The processes are whoever's that started them."""

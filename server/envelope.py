@@ -39,7 +39,7 @@ class Envelope:
 
     def __call__(self, environ: dict[str, Any], start_response: Any) -> Iterable[bytes]:
         """See PEP 3333."""
-        arrived = environ.get(ARRIVED) or time.monotonic()
+        arrived = environ.setdefault(ARRIVED, time.monotonic())
         own_id = environ[REQUEST_ID] = request_id(environ.get("HTTP_X_REQUEST_ID"))
 
         def start(status: str, headers: Headers, exc_info: Any = None) -> Any:

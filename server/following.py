@@ -13,6 +13,7 @@ from typing import Any
 from flask import Request, Response, g, request
 
 from .envelope import REQUEST_ID
+from .gateway import ARRIVED
 from .messages import Answer
 from .metrics import Figures
 from .service import Service
@@ -23,7 +24,10 @@ NO_ROUTE = "none"
 
 @dataclass(slots=True)
 class Followed:
-    """A request on its way: its route, the name in its address that may be a model's, and what went wrong."""
+    """A request on its way: its route, the name in its address that may be a model's, and what went wrong.
+
+    ``started`` is when it came, on ``time.monotonic``.
+    """
 
     service: Service
     figures: Figures
@@ -46,7 +50,7 @@ class Followed:
     def end(self, status: int) -> None:
         """Its answer is out."""
         model = self.service.models.known(self.name) if self.name else ""
-        self.figures.ended(self.route, model, status, time.perf_counter() - self.started, self.error)
+        self.figures.ended(self.route, model, status, time.monotonic() - self.started, self.error)
         self.trace.end(status, self.error)
 
 
@@ -57,7 +61,7 @@ class Follower:
         self._service = service
 
     def begin(self) -> None:
-        """A request came; its id is known."""
+        """A request has its thread; its id and when it came are known."""
         asked: Request = request._get_current_object()  # type: ignore[attr-defined]  # the proxy's own
         rule, trace = asked.url_rule, NO_TRACE
         if self._service.traces is not None:
@@ -66,8 +70,9 @@ class Follower:
         route = NO_ROUTE if rule is None else rule.endpoint
         name = _model(asked.view_args) if rule is not None and "/models/" in rule.rule else ""
         figures = self._service.figures
-        g.followed = Followed(self._service, figures, route, name, time.perf_counter(), trace)
-        figures.began()
+        arrived = asked.environ[ARRIVED]
+        g.followed = Followed(self._service, figures, route, name, arrived, trace)
+        figures.began(time.monotonic() - arrived)
 
     def finish(self, response: Response) -> Response:
         """The answer is ready; where it is a stream, it ends later."""

@@ -13,6 +13,7 @@ import asyncio
 import contextlib
 import time
 from collections import deque
+from collections.abc import Callable
 from functools import partial
 from typing import Any
 
@@ -35,16 +36,25 @@ class Front:
         waiting: how many more may wait for a thread; beyond that they are refused with 503.
         max_body: largest body in bytes.
         body_seconds: how long a body may take to arrive.
+        refused: told the status and the type of error of each request that is refused here.
     """
 
     def __init__(
-        self, application: gateway.Application, *, threads: int, waiting: int, max_body: int, body_seconds: float
+        self,
+        application: gateway.Application,
+        *,
+        threads: int,
+        waiting: int,
+        max_body: int,
+        body_seconds: float,
+        refused: Callable[[int, str], None] = lambda *_: None,
     ) -> None:
         self._application = application
         self._threads = threads
         self._most = threads + waiting
         self._max_body = max_body
         self._body_seconds = body_seconds
+        self._refused = refused
         self._under_way = 0
         self._answered: deque[asyncio.Future[None]] = deque()
         self._telling = False
@@ -131,6 +141,7 @@ class Front:
         status, headers, content = envelope.failure(error)
         headers |= envelope.HEADERS | {envelope.REQUEST_ID_HEADER: request_id, "Connection": "close"}
         protocol.response_bytes(status, list(headers.items()), content)
+        self._refused(status, type(error).__name__)
         access(request_id, None, scope.method, scope.path, status, time.monotonic() - arrived)
 
     def _answer(self, scope: Any, protocol: Any, body: bytes, arrived: float, answered: asyncio.Future[None]) -> None:

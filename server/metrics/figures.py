@@ -18,6 +18,7 @@ from .table import EVALUATIONS, GAPS, SECONDS
 
 STAGES = ("decode", "queue", "run", "record", "encode")
 FINISHED = "finished"
+FRONT = "front"
 AnswerT = TypeVar("AnswerT", bound=Answer)
 
 
@@ -76,14 +77,22 @@ class Figures:
         self._in_flight = 0
         self._requests: dict[tuple[str, str, int], int] = defaultdict(int)
         self._errors: dict[Labels, int] = defaultdict(int)
+        self._waits = _Spread(SECONDS)
         self._seconds: dict[Labels, _Spread] = defaultdict(lambda: _Spread(SECONDS))
         self._answers: dict[Labels, _Answers] = defaultdict(_Answers)
         self._explained: dict[Labels, _Explained] = defaultdict(_Explained)
 
-    def began(self) -> None:
-        """A request came."""
+    def began(self, waited: float) -> None:
+        """A request has its thread, so many seconds after it came."""
         with self._lock:
             self._in_flight += 1
+            self._waits.add(waited)
+
+    def refused(self, status: int, error: str) -> None:
+        """A request was refused before its address was looked at."""
+        with self._lock:
+            self._requests[FRONT, "", status] += 1
+            self._errors[FRONT, "", error] += 1
 
     def ended(self, route: str, model: str, status: int, seconds: float, error: str | None = None) -> None:
         """A request was answered; ``error`` is the type of what went wrong, ``model`` empty or of the store."""
@@ -136,6 +145,7 @@ class Figures:
                 },
                 "glasshouse_request_errors": dict(self._errors),
                 "glasshouse_request_seconds": {key: spread.frozen() for key, spread in self._seconds.items()},
+                "glasshouse_request_wait_seconds": {(): self._waits.frozen()},
                 "glasshouse_requests_in_flight": {(): self._in_flight},
                 "glasshouse_rows": {key: entry.rows for key, entry in answers.items()},
                 "glasshouse_stage_seconds": {

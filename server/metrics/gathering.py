@@ -35,15 +35,16 @@ def scrape(service: Service, accept: str) -> tuple[bytes, str]:
 
 
 def sources(service: Service, name: str) -> Sources:
-    """What this worker counts and what its engine counts, which may be another process that others ask as well."""
-    statistics = service.engine.statistics()
-    own = str(os.getpid()) in statistics.processes
-    found: Sources = {
-        f"worker-{name}": {**service.figures.samples(), **_server(service), **process_figures(os.getpid())},
-        f"engine-{name if own else ' '.join(sorted(statistics.processes))}": engine_figures(statistics),
-    }
-    others = [] if own else [int(process) for process in statistics.processes]
-    return {**found, **{f"process-{process}": process_figures(process) for process in others}}
+    """What this worker counts and what its engine counts, whose processes others may ask as well."""
+    found = {f"worker-{name}": {**service.figures.samples(), **_server(service), **process_figures(os.getpid())}}
+    for statistics in service.engine.statistics_of_each():
+        for process in map(int, statistics.processes):
+            own = process == os.getpid()
+            found[f"engine-{name if own else process}"] = {
+                **engine_figures(statistics),
+                **({} if own else process_figures(process)),
+            }
+    return found
 
 
 def engine_figures(statistics: engine.EngineStatistics) -> Samples:
@@ -74,11 +75,8 @@ def _server(service: Service) -> Samples:
         "glasshouse_build": {build: 1},
         "glasshouse_workers": {(): 1},
     }
-    results = getattr(service, "results", None)
-    if results is not None:
-        statistics = results.statistics()
-        found |= {metric: {(): float(getattr(statistics, part))} for part, metric in RESULTS.items()}
-    return found
+    results = service.results.statistics()
+    return {**found, **{metric: {(): getattr(results, part)} for part, metric in RESULTS.items()}}
 
 
 def process_figures(process: int) -> Samples:

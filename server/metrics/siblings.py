@@ -1,8 +1,9 @@
 """The workers of one server tell each other what they have counted, so that any of them can answer a scrape for all.
 
 Each listens on a socket in a folder that the server makes for itself; whoever is asked by Prometheus asks the others
-there. What was told last stands in one file beside the sockets: when a process has ended, what it had counted by then
-stays counted, and its gauges are gone. A worker too busy to answer is taken at its last word.
+there. What was told last stands in one file beside the sockets: when a process is gone, what it had counted by then
+stays counted, and its gauges are not. A worker too busy to answer is taken at its last word, and an engine process that
+was gone for a while counts once when it is back.
 """
 
 from __future__ import annotations
@@ -23,6 +24,7 @@ from typing import Any
 from .samples import Samples, Sources, from_json, joined, to_json
 
 ANSWER_SECONDS = 2.0
+MOST_GONE = 64
 LEAST_SECONDS = 0.05
 KNOWN, LOCK, ENDING = "known.json", "lock", ".sock"
 log = logging.getLogger("glasshouse.metrics")
@@ -43,7 +45,7 @@ class Siblings:
         threading.Thread(target=self._listen, name="metrics", daemon=True).start()
 
     def gather(self) -> tuple[Sources, Samples]:
-        """The figures of all processes that live, and the sum of those that ended."""
+        """The figures of all processes that live, and the sum of those that are gone."""
         until = time.monotonic() + ANSWER_SECONDS
         with _locked(self._folder / LOCK):
             known = self._read()
@@ -53,10 +55,13 @@ class Siblings:
                 told = self._told(path, known, until)
                 live |= told
                 told_by |= dict.fromkeys(told, path.stem)
-            gone = [from_json(entry["samples"]) for name, entry in known["sources"].items() if name not in live]
-            ended = joined([], [from_json(known["ended"]), *gone])
-            self._write(live, told_by, ended)
-        return live, ended
+            before = known["gone"] | {name: entry["samples"] for name, entry in known["sources"].items()}
+            gone = {name: from_json(samples) for name, samples in before.items() if name not in live}
+            ended = from_json(known["ended"])
+            while len(gone) > MOST_GONE:
+                ended = joined([], [ended, gone.pop(next(iter(gone)))])
+            self._write(live, told_by, gone, ended)
+        return live, joined([], [ended, *gone.values()])
 
     def close(self) -> None:
         """Answers no more."""
@@ -96,13 +101,14 @@ class Siblings:
         try:
             found: dict[str, Any] = json.loads((self._folder / KNOWN).read_text())
         except FileNotFoundError:
-            return {"sources": {}, "ended": {}}
+            return {"sources": {}, "gone": {}, "ended": {}}
         return found
 
-    def _write(self, live: Sources, told_by: dict[str, str], ended: Samples) -> None:
+    def _write(self, live: Sources, told_by: dict[str, str], gone: Sources, ended: Samples) -> None:
+        left = {name: to_json(samples) for name, samples in gone.items()}
         told = {name: {"by": told_by[name], "samples": to_json(samples)} for name, samples in live.items()}
         beside = self._folder / f"{KNOWN}.new"
-        beside.write_text(json.dumps({"sources": told, "ended": to_json(ended)}))
+        beside.write_text(json.dumps({"sources": told, "gone": left, "ended": to_json(ended)}))
         beside.replace(self._folder / KNOWN)
 
 

@@ -37,15 +37,19 @@ _REQUESTS = (
     Metric(
         "glasshouse_request_errors", "counter", "Requests that failed, by error type.", ("route", "model", "reason")
     ),
+    Metric("glasshouse_request_seconds", "histogram", "From a request's head to its answer's end.", ("route", "model")),
     Metric(
-        "glasshouse_request_seconds", "histogram", "From a request's start to its answer's end.", ("route", "model")
+        "glasshouse_request_wait_seconds",
+        "histogram",
+        "From a request's head to the thread that answers it: its body's way, and the wait for a thread.",
     ),
     Metric("glasshouse_requests_in_flight", "gauge", "HTTP requests being answered."),
     Metric(
         "glasshouse_stage_seconds",
         "histogram",
         "Where the time of an answered request went: decode (rows by the manifest), queue and run (all its runs, "
-        "those of the explanation included), record (the decision), encode (the wire format; not of streams).",
+        "those of the explanation included; not of answers from the cache), record (the decision), encode (the wire "
+        "format; not of streams).",
         ("operation", "model", "stage"),
     ),
     Metric("glasshouse_rows", "counter", "Rows answered.", ("operation", "model")),
@@ -58,7 +62,10 @@ _EXPLANATIONS = (
         ("model", "method", "stopped"),
     ),
     Metric(
-        "glasshouse_explanation_evaluations", "histogram", "Evaluations of the model for a row.", ("model", "method")
+        "glasshouse_explanation_evaluations",
+        "histogram",
+        "Evaluations of the model for a row, as its answer says.",
+        ("model", "method"),
     ),
     Metric(
         "glasshouse_explanation_completeness_gap_ratio",
@@ -92,12 +99,11 @@ _ENGINE = (
         sometimes="where the runtime does not say",
     ),
 )
-_NO_RESULTS = "where results are not cached"
 _SERVER = (
-    Metric("glasshouse_result_cache_hits", "counter", "Explanations found in the cache.", sometimes=_NO_RESULTS),
-    Metric("glasshouse_result_cache_misses", "counter", "Explanations not found there.", sometimes=_NO_RESULTS),
-    Metric("glasshouse_result_cache_entries", "gauge", "Explanations kept.", sometimes=_NO_RESULTS),
-    Metric("glasshouse_result_cache_bytes", "gauge", "Memory of the explanations kept.", sometimes=_NO_RESULTS),
+    Metric("glasshouse_result_cache_hits", "counter", "Explanations answered from the cache."),
+    Metric("glasshouse_result_cache_misses", "counter", "Explanations looked for there in vain."),
+    Metric("glasshouse_result_cache_entries", "gauge", "Explanations kept."),
+    Metric("glasshouse_result_cache_bytes", "gauge", "Memory of the explanations kept."),
     Metric("glasshouse_model", "info", "A version in service.", ("model", "version", "digest")),
     Metric(
         "glasshouse_build",
@@ -127,8 +133,9 @@ and histograms are sums that keep what ended workers had counted when they were 
 those that live (of `process_start_time_seconds` the least). Memory that workers share counts in each.
 
 Labels are bounded. `model` is the name of a model of the store, empty for requests about no model or an unknown one;
-`route` is one of the server's routes, such as `v2.infer` (`none` for an unknown address); `reason` is an error's type;
-`lane` is `predict` or `explain`; `operation` likewise. A request that is still streaming is counted when it ends.
+`route` is one of the server's routes, such as `v2.infer` (`none` for an unknown address, `front` where a request was
+refused before its address was looked at); `reason` is an error's type; `lane` is `predict` or `explain`; `operation`
+likewise. A request that is still streaming is counted when it ends.
 
 `deploy/grafana.json` is a dashboard of these figures.
 

@@ -106,6 +106,9 @@ def test_both_engines_work_and_their_figures_are_added(models, remote, start, un
     remote.run(models.affine(), {"x": rows(3)})
     after = remote.statistics()
     assert (after.items - before.items, after.runs - before.runs) == (3, 1)
+    each = remote.statistics_of_each()
+    assert [len(one.processes) for one in each] == [1, 1]
+    assert sum(one.items for one in each) == after.items
     assert after.artifacts[models.affine().digest].inference_count >= 3
     assert remote.backlog() == 0
     assert remote.info().providers == ("CPUExecutionProvider",)

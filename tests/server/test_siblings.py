@@ -95,6 +95,32 @@ def test_an_engine_that_was_restarted_keeps_what_it_counted(worker: Callable[...
     assert [total(only), total(only)] == [(12, 1)] * 2
 
 
+def test_an_engine_that_is_back_counts_once(worker: Callable[..., Siblings]) -> None:
+    counted = {"a": {}, "engine-1": rows(10, 3)}
+    only = worker(counted)
+    engine = counted.pop("engine-1")
+    assert only.gather()[0].keys() == {"a"}
+    counted["engine-1"] = engine
+    assert total(only) == (10, 3)
+    del counted["engine-1"]
+    assert total(only) == (10, 0)
+    counted["engine-1"] = rows(12, 1)
+    assert [total(only), total(only)] == [(12, 1)] * 2
+
+
+def test_many_that_are_gone_are_still_counted(
+    worker: Callable[..., Siblings], monkeypatch: pytest.MonkeyPatch, folder: Path
+) -> None:
+    monkeypatch.setattr("server.metrics.siblings.MOST_GONE", 3)
+    counted: dict[str, Samples] = {}
+    only = worker(counted)
+    for number in range(10):
+        counted.clear()
+        counted[f"engine-{number}"] = rows(1, 1)
+        assert total(only) == (number + 1, 1)
+    assert len(json.loads((folder / "known.json").read_text())["gone"]) == 3
+
+
 def test_a_worker_too_busy_to_answer_is_taken_at_its_last_word(
     worker: Callable[..., Siblings], monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -143,7 +169,7 @@ class Running:
         settings = ["--store", str(store), "--database", str(folder / "decisions.sqlite"), "--threads", "1"]
         flags = ["--workers", "2", "--port", self.address.rpartition(":")[2]]
         kept = {name: value for name, value in os.environ.items() if not name.startswith("GLASSHOUSE_")}
-        self.log = folder / "log.txt"
+        self.log, self.temporary = folder / "log.txt", temporary
         with self.log.open("wb") as log:
             self.process = subprocess.Popen(
                 [sys.executable, "-m", "cli", "serve", *settings, *flags],
@@ -169,11 +195,10 @@ class Running:
         wanted = labels.items()
         return sum(value for (n, found), value in self.samples().items() if n == name and wanted <= dict(found).items())
 
-    def workers(self) -> list[psutil.Process]:
-        """Forks of the server: the engine is a process that was begun anew."""
-        family = psutil.Process(self.process.pid).children()
-        alive = [process for process in family if process.status() != psutil.STATUS_ZOMBIE]
-        return [process for process in alive if "cli" in process.cmdline()]
+    def workers(self) -> set[int]:
+        """The ids of those that meet in the server's folder and live."""
+        found = {int(path.name.partition("-")[0]) for path in self.temporary.glob("glasshouse-*/*.sock")}
+        return {pid for pid in found if psutil.pid_exists(pid)}
 
     def engine(self) -> psutil.Process:
         (found,) = [child for child in psutil.Process(self.process.pid).children() if child.name().startswith("glass")]
@@ -209,15 +234,21 @@ def test_two_workers_give_sums_whichever_answers(running: Running) -> None:
     told = {running.total("glasshouse_requests_total", **labels) for _ in range(12)}
     assert told == {40}
     assert running.total("glasshouse_stage_seconds_count", operation="predict", stage="run") == 40
-    warm_up = running.total("glasshouse_engine_batch_items_count", lane="predict") - 40
+    warm_up = running.total("glasshouse_engine_batch_items_sum", lane="predict") - 40
     assert warm_up % 2 == 0, "each worker has run the same examples"
+    before = running.workers()
     resident = running.total("process_resident_memory_bytes")
-    counted = [*running.workers(), running.engine()]
+    counted = [*map(psutil.Process, before), running.engine()]
     assert resident == pytest.approx(sum(process.memory_info().rss for process in counted), rel=0.2)
 
-    victim = running.workers()[0]
-    victim.send_signal(signal.SIGKILL)
-    running.wait(lambda: len(running.workers()) == 2 and victim.pid not in {w.pid for w in running.workers()})
+    too_large = requests.post(f"{running.address}/v2", headers={"Content-Length": str(2**40)}, timeout=30)
+    assert too_large.status_code == 413
+    assert running.total("glasshouse_requests_total", route="front", status="413") == 1
+    assert running.total("glasshouse_request_errors_total", reason="BodyTooLarge") == 1
+
+    victim = min(before)
+    os.kill(victim, signal.SIGKILL)
+    running.wait(lambda: len(running.workers() - {victim}) == 2)
     running.wait(lambda: running.total("glasshouse_workers") == 2)
     assert running.total("glasshouse_requests_total", **labels) == 40, "a dead worker's requests stay counted"
     running.predict()
