@@ -189,21 +189,23 @@ class InService:
     def _load(self, place: Place, coming: Coming) -> None:
         """In a thread of its own: makes a version ready, and has it take its place."""
         which = f"model {coming.version.name} version {coming.version.version}"
-        loaded = None
+        loaded: LoadedModel | None = None
+        failed: Exception | None = None
         try:
             loaded = self._models.get(coming.version)
             self._bring.open(loaded)
             coming.loaded = loaded
             self._bring.try_out(loaded)
         except (model_store.StoreError, ServerError, engine.EngineError) as error:
-            coming.error = error
+            failed = error
         except MemoryError as error:
-            coming.error = ModelUnusable(f"{which}: there is no memory to load it")
-            coming.error.__cause__ = error
+            failed = ModelUnusable(f"{which}: there is no memory to load it")
+            failed.__cause__ = error
         except Exception as error:  # whatever it was, those who wait must be told
-            coming.error = ModelUnusable(f"{which}: loading it failed ({type(error).__name__})")
-            coming.error.__cause__ = error
+            failed = ModelUnusable(f"{which}: loading it failed ({type(error).__name__})")
+            failed.__cause__ = error
         with place.lock:
+            coming.error = failed
             self._settle(place, coming, loaded)
         coming.landed.set()
 

@@ -129,6 +129,10 @@ class Repository:
         """Takes a model out of service until it is loaded again."""
         self._in_service.unload(name)
 
+    def look(self, *, fully: bool = False) -> None:
+        """Sees at once what the watching would see within seconds."""
+        self._in_service.look(fully=fully)
+
     def close(self) -> None:
         """Nothing is watched or loaded any more."""
         self._in_service.close()
