@@ -16,7 +16,7 @@ from collections.abc import Sequence
 from .lanes import Request
 from .sessions import Stop
 
-SPARE = 64  # runs that have ended and are not yet forgotten
+SPARE = 64  # deadlines of runs that have ended, not yet forgotten
 
 
 class Running:
@@ -25,6 +25,7 @@ class Running:
     def __init__(self, requests: Sequence[Request]) -> None:
         self.requests = tuple(requests)
         self.stop = Stop()
+        self.number = -1  # among those the watchdog knows
         deadlines = [request.deadline for request in requests if request.deadline is not None]
         self.deadline = max(deadlines) if len(deadlines) == len(self.requests) else None
 
@@ -35,13 +36,16 @@ class Running:
 
 
 class Watchdog:
-    """Stops runs at the moment when the last of their requests expires."""
+    """Stops runs at the moment when the last of their requests expires.
+
+    A run that has ended is let go of at once, with its arrays and its session; only its deadline may stay for a while.
+    """
 
     def __init__(self) -> None:
         self._changed = threading.Condition()
         self._order = itertools.count()
-        self._coming: list[tuple[float, int, Running]] = []
-        self._watched: set[Running] = set()
+        self._coming: list[tuple[float, int]] = []
+        self._watched: dict[int, Running] = {}
         self._thread: threading.Thread | None = None
         self._closed = False
 
@@ -50,20 +54,21 @@ class Watchdog:
         if running.deadline is None:
             return
         with self._changed:
-            self._watched.add(running)
-            heapq.heappush(self._coming, (running.deadline, next(self._order), running))
+            running.number = next(self._order)
+            self._watched[running.number] = running
+            heapq.heappush(self._coming, (running.deadline, running.number))
             if self._thread is None and not self._closed:
                 self._thread = threading.Thread(target=self._run, name="engine-watchdog", daemon=True)
                 self._thread.start()
-            elif self._coming[0][2] is running:
+            elif self._coming[0][1] == running.number:
                 self._changed.notify()
 
     def done(self, running: Running) -> None:
         """It has ended by itself."""
         with self._changed:
-            self._watched.discard(running)
+            self._watched.pop(running.number, None)
             if len(self._coming) > 2 * len(self._watched) + SPARE:
-                self._coming = [entry for entry in self._coming if entry[2] in self._watched]
+                self._coming = [entry for entry in self._coming if entry[1] in self._watched]
                 heapq.heapify(self._coming)
 
     def close(self) -> None:
@@ -79,7 +84,8 @@ class Watchdog:
             while not self._closed:
                 now = time.monotonic()
                 while self._coming and self._coming[0][0] <= now:
-                    running = heapq.heappop(self._coming)[2]
-                    if running in self._watched:
+                    running = self._watched.get(heapq.heappop(self._coming)[1])
+                    if running is not None:
                         running.stop_if_unwanted(now)
+                    del running
                 self._changed.wait(max(0.0, self._coming[0][0] - now) if self._coming else None)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+import weakref
 
 import numpy as np
 import pytest
@@ -87,3 +88,12 @@ def test_ended_runs_are_forgotten(models, make_engine):
         home.run(model, {"x": rows(1)}, deadline=time.monotonic() + 60)
     assert len(home._watchdog._coming) < 150
     assert not home._watchdog._watched
+
+
+def test_a_run_that_has_ended_holds_nothing_until_its_deadline(models, make_engine):
+    home, x = make_engine(at_once_us=0), rows(1)
+    left = weakref.ref(x)
+    home.run(models.affine(), {"x": x}, deadline=time.monotonic() + 60)
+    assert len(home._watchdog._coming) == 1
+    del x
+    assert left() is None
