@@ -13,6 +13,7 @@ from .errors import (
     InvalidInput,
     InvalidManifest,
     InvalidName,
+    InvalidTuning,
     NotFound,
     RefusedModel,
     StoreError,
@@ -49,6 +50,7 @@ from .model_version import ModelVersion
 from .rows import RowDecoder, decode_rows
 from .store import DEFAULT_ALIAS, GcReport, Store
 from .tensors import TensorDecoder, decode_tensors
+from .tuning import Measured, Point, Tuning
 from .verify import Problem
 
 __all__ = [
@@ -73,12 +75,15 @@ __all__ = [
     "InvalidInput",
     "InvalidManifest",
     "InvalidName",
+    "InvalidTuning",
     "Level",
     "Limits",
     "Manifest",
+    "Measured",
     "ModelVersion",
     "NotFound",
     "OutputSpec",
+    "Point",
     "Problem",
     "RefusedModel",
     "Role",
@@ -88,6 +93,7 @@ __all__ = [
     "StoreUnavailable",
     "TensorDecoder",
     "TooLarge",
+    "Tuning",
     "UnknownAlias",
     "UnknownBlob",
     "UnknownModel",

@@ -13,6 +13,7 @@
     ├── CorruptBlob        bytes in the store are not the bytes that were put there
     ├── StoreUnavailable   the file system refused a read or a write
     ├── InvalidManifest    names the field's path
+    ├── InvalidTuning      names the field of a tuning
     ├── RefusedModel       the gate's verdict on a model file
     ├── InvalidInput       what a client sent cannot become the model's input
     └── TooLarge           what a client sent is beyond a limit
@@ -32,6 +33,7 @@ __all__ = [
     "InvalidInput",
     "InvalidManifest",
     "InvalidName",
+    "InvalidTuning",
     "NotFound",
     "RefusedModel",
     "StoreError",
@@ -117,6 +119,10 @@ class InvalidManifest(StoreError):
     def __init__(self, path: str, problem: str) -> None:
         super().__init__(f"{path}: {problem}")
         self.path, self.problem = path, problem
+
+
+class InvalidTuning(StoreError):
+    """A tuning that is none: names the field, what came and what was expected."""
 
 
 class RefusedModel(StoreError):

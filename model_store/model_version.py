@@ -7,13 +7,15 @@ from dataclasses import dataclass, field
 from .blobs import Blobs
 from .errors import UnknownBlob
 from .manifest import Manifest
+from .tuning import Tuning
 
 
 @dataclass(frozen=True)
 class ModelVersion:
     """One published version. `digest` is the manifest's, and so covers every file the version has.
 
-    `renewed` is the digest of a certificate that was made after publishing; None where there is none.
+    `renewed` is the digest of a certificate that was made after publishing, `tuning_digest` that of how it is run here;
+    None where there is none.
     """
 
     name: str
@@ -23,6 +25,7 @@ class ModelVersion:
     archived: bool
     _blobs: Blobs = field(repr=False, compare=False)
     renewed: str | None = None
+    tuning_digest: str | None = None
 
     @property
     def model_digest(self) -> str:
@@ -51,3 +54,8 @@ class ModelVersion:
         in the store), CorruptBlob."""
         digest = self.certificate_digest
         return None if digest is None else self._blobs.get(digest)
+
+    def tuning(self) -> Tuning | None:
+        """How it is run on this machine, as measured; None where nobody has. Raises UnknownBlob, CorruptBlob,
+        InvalidTuning."""
+        return None if self.tuning_digest is None else Tuning.from_bytes(self._blobs.get(self.tuning_digest))

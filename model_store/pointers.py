@@ -1,4 +1,4 @@
-"""The small files of one model that point: versions to manifests and certificates, aliases to versions.
+"""The small files of one model that point: versions to what is known of them, aliases to versions.
 
 ::
 
@@ -6,6 +6,7 @@
     models/<name>/aliases/<alias>   "<version> <check>"
     models/<name>/archived/<int>    empty; its presence is the fact
     models/<name>/certificates/<int>  "<certificate digest>" of a certificate made after publishing
+    models/<name>/tuning/<int>      "<digest of a tuning>"
 
 Whoever changes one of them then sets the time of the folder `models/<name>`: a reader that remembers what it found
 looks at that one time to know whether it still holds.
@@ -20,6 +21,7 @@ import contextlib
 import hashlib
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Literal
 
 from .errors import CorruptBlob, InvalidName
 from .files import (
@@ -33,6 +35,9 @@ from .files import (
     write_replacing,
 )
 from .validation import DIGEST, NAME, NAME_RULE
+
+Renewable = Literal["certificates", "tuning"]
+RENEWABLE: tuple[Renewable, ...] = ("certificates", "tuning")
 
 
 def is_version(name: str) -> bool:
@@ -78,18 +83,22 @@ class Pointers:
         """The digest a version points to; None if there is no such version. Raises CorruptBlob."""
         return self._digest(self._folder / "versions" / str(version))
 
-    def certificates(self) -> list[int]:
-        """The versions whose certificate was renewed, ascending."""
-        return self._numbers("certificates")
+    def renewed(self, kind: Renewable) -> list[int]:
+        """The versions that have one of this kind, made after publishing, ascending."""
+        return self._numbers(kind)
 
-    def certificate_digest(self, version: int) -> str | None:
-        """The digest of the certificate made after publishing; None if there is none. Raises CorruptBlob."""
-        return self._digest(self._folder / "certificates" / str(version))
+    def renewed_digest(self, kind: Renewable, version: int) -> str | None:
+        """The digest of the latest of this kind; None if there is none. Raises CorruptBlob."""
+        return self._digest(self._folder / kind / str(version))
 
-    def set_certificate(self, version: int, digest: str) -> None:
-        """Point a version at a certificate, in one step."""
-        with self._changing("keep a certificate"):
-            write_replacing(self._folder / "certificates" / str(version), f"{digest}\n".encode())
+    def renew(self, kind: Renewable, version: int, digest: str) -> None:
+        """Point a version at a new one of this kind, in one step."""
+        with self._changing(f"keep what belongs to {kind}"):
+            write_replacing(self._folder / kind / str(version), f"{digest}\n".encode())
+
+    def remove_renewed(self, kind: Renewable, version: int) -> bool:
+        """Whether there was one of this kind to forget."""
+        return self._remove(self._folder / kind / str(version), f"forget what belongs to {kind}")
 
     def aliases(self) -> list[str]:
         """The names of the aliases, sorted."""
@@ -127,7 +136,7 @@ class Pointers:
 
     def leftovers(self) -> Iterator[Path]:
         """Temporary files that a dead writer left."""
-        for kind in ("versions", "aliases", "archived", "certificates"):
+        for kind in ("versions", "aliases", "archived", *RENEWABLE):
             for name in names_in(self._folder / kind):
                 if name.startswith(TEMPORARY):
                     yield self._folder / kind / name

@@ -3,7 +3,7 @@
 Publishing puts the files, then the manifest that names them by digest, then takes a version number by linking a
 file that holds the manifest's digest; so whoever sees a version sees all of it. Reading needs no lock and no right
 to write. Writers share a lock that the collector takes alone, so nothing is collected between a blob and the
-version that names it. A certificate may be renewed without a new version: a pointer per version names the latest.
+version that names it. A certificate and a tuning may be renewed without a new version: a pointer names the latest.
 """
 
 from __future__ import annotations
@@ -26,8 +26,9 @@ from .errors import (
 from .files import changed_at, flush_folder, locked, make_folder, names_in, translated
 from .manifest import FileRef, Manifest
 from .model_version import ModelVersion
-from .pointers import Pointers, check_alias, is_version
+from .pointers import RENEWABLE, Pointers, Renewable, check_alias, is_version
 from .references import check_files, with_references
+from .tuning import Tuning
 from .validation import NAME
 from .verify import Problem, problems, read_manifest
 
@@ -154,18 +155,31 @@ class Store:
                 )
             pointers.archive(number, archived)
 
-    # Certificates
+    # What may be renewed without a new version
 
     def set_certificate(self, name: str, version: int | str, data: bytes) -> ModelVersion:
         """Keep a certificate of a version, in the place of any that it had; the version and its digest stay the same.
 
         Raises UnknownModel, UnknownVersion, UnknownAlias, CorruptBlob.
         """
+        return self._renew("certificates", name, version, data)
+
+    def set_tuning(self, name: str, version: int | str, tuning: Tuning | None) -> ModelVersion:
+        """Keep how a version is run, in the place of what was kept before; None forgets it.
+
+        Raises UnknownModel, UnknownVersion, UnknownAlias, InvalidTuning, CorruptBlob.
+        """
+        return self._renew("tuning", name, version, None if tuning is None else tuning.to_bytes())
+
+    def _renew(self, kind: Renewable, name: str, version: int | str, data: bytes | None) -> ModelVersion:
         pointers = self._pointers(name)
         known = self._known(pointers, name)
         number = self._number(pointers, name, version, known)
         with self._writing():
-            pointers.set_certificate(number, self._blobs.put(data))
+            if data is None:
+                pointers.remove_renewed(kind, number)
+            else:
+                pointers.renew(kind, number, self._blobs.put(data))
         return self._load(pointers, name, number, known)
 
     # Aliases
@@ -211,7 +225,7 @@ class Store:
                 for version in self.versions(name):
                     needed.add(version.digest)
                     needed.update(file.digest for file in version.manifest.every_file.values())
-                    needed.update([version.renewed] if version.renewed else [])
+                    needed.update(digest for digest in (version.renewed, version.tuning_digest) if digest)
             doomed = [(digest, path) for digest, path in self._blobs.all() if digest and digest not in needed]
             leftovers = list(self._leftovers())
             freed = 0
@@ -277,5 +291,6 @@ class Store:
         if digest is None:
             raise UnknownVersion(name, number, known)
         manifest = read_manifest(self._blobs, name, number, digest)
-        renewed = pointers.certificate_digest(number)
-        return ModelVersion(name, number, digest, manifest, number in pointers.archived(), self._blobs, renewed)
+        renewed, tuned = (pointers.renewed_digest(kind, number) for kind in RENEWABLE)
+        archived = number in pointers.archived()
+        return ModelVersion(name, number, digest, manifest, archived, self._blobs, renewed, tuned)

@@ -10,7 +10,8 @@ from .blobs import Blobs
 from .errors import CorruptBlob, InvalidManifest, StoreError, UnknownBlob
 from .files import names_in
 from .manifest import Manifest
-from .pointers import Pointers
+from .pointers import RENEWABLE, Pointers, Renewable
+from .tuning import Tuning
 from .validation import NAME
 
 
@@ -96,22 +97,28 @@ def _model_problems(root: Path, blobs: Blobs, name: str) -> Iterator[Problem]:
             continue
         if target is not None and target not in versions:
             yield Problem(path, f"stands for version {target}, which is not there")
-    yield from _certificate_problems(pointers, blobs, name)
+    for kind in RENEWABLE:
+        yield from _renewable_problems(kind, pointers, blobs, name)
     for number in pointers.archived() - set(versions):
         yield Problem(f"models/{name}/archived/{number}", "marks a version that is not there")
 
 
-def _certificate_problems(pointers: Pointers, blobs: Blobs, name: str) -> Iterator[Problem]:
-    """Of certificates made after publishing; those named by a manifest are its files."""
-    versions = pointers.versions()
-    for number in pointers.certificates():
-        path = f"models/{name}/certificates/{number}"
+def _renewable_problems(kind: Renewable, pointers: Pointers, blobs: Blobs, name: str) -> Iterator[Problem]:
+    """Of certificates and tunings made after publishing; certificates named by a manifest are its files."""
+    versions, what = pointers.versions(), {"certificates": "certificate", "tuning": "tuning"}[kind]
+    for number in pointers.renewed(kind):
+        path = f"models/{name}/{kind}/{number}"
         try:
-            digest = pointers.certificate_digest(number)
+            digest = pointers.renewed_digest(kind, number)
         except StoreError as error:
             yield _problem(path, error)
             continue
         if number not in versions:
-            yield Problem(path, "is the certificate of a version that is not there")
+            yield Problem(path, f"is the {what} of a version that is not there")
         elif digest is not None and not blobs.has(digest):
-            yield Problem(path, f"its certificate (digest {digest}) is not in the store")
+            yield Problem(path, f"its {what} (digest {digest}) is not in the store")
+        elif kind == "tuning" and digest is not None:
+            try:
+                Tuning.from_bytes(blobs.get(digest))
+            except StoreError as error:
+                yield Problem(path, f"its tuning (digest {digest}): {error}")
