@@ -24,6 +24,7 @@ COMMANDS: Mapping[str, tuple[str, str]] = {
     "import": ("import_onnx", "Put any ONNX model into the store."),
     "models": ("models", "List, show, alias, archive, collect and verify the models of the store."),
     "verify": ("verify", "Measure a model and its explanations against independent judges: the certificate."),
+    "tune": ("tune", "Measure how a stored model runs best on this machine, and serve it so."),
     "serve": ("serve", "Serve the models of the store over HTTP."),
     "predict": ("predict", "Predict a row or an image."),
     "explain": ("explain", "Explain a prediction, as figures or as a picture."),

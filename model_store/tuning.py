@@ -19,7 +19,7 @@ SCHEMA_VERSION = 1
 class Point(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
     """One setting that was measured: `instances` runs at a time of `batch` items with `threads` threads each.
 
-    `milliseconds` is the median time of one run, `items_per_second` what all of them together came to.
+    `milliseconds` is the median time of one run, and `items_per_second` what all of them together come to at that.
     """
 
     threads: int

@@ -19,6 +19,7 @@ if TYPE_CHECKING:
     from .metrics import metrics_page
     from .service import Service
     from .serving import check, open_service, serve
+    from .tuning import tune
     from .welcome import banner
 
 _SERVING = {
@@ -29,6 +30,7 @@ _SERVING = {
     "metrics_page": ".metrics",
     "open_service": ".serving",
     "serve": ".serving",
+    "tune": ".tuning",
 }
 
 __all__ = [
@@ -47,6 +49,7 @@ __all__ = [
     "open_service",
     "serve",
     "shown",
+    "tune",
 ]
 
 

@@ -14,13 +14,16 @@ from functools import cached_property
 
 import engine
 import explain
-from model_store import CorruptBlob, ModelVersion, RowDecoder, StoreError, TensorDecoder, UnknownBlob
+from model_store import CorruptBlob, ModelVersion, RowDecoder, StoreError, TensorDecoder, Tuning, UnknownBlob
 
 from . import certified
 from .backgrounds import BackgroundSets
 from .errors import ModelUnusable
 from .holds import Holds
+from .logs import log, reasons
 from .messages import Array
+
+Key = tuple[str, int, str, str | None]
 
 
 class LoadedModel:
@@ -62,6 +65,15 @@ class LoadedModel:
         return TensorDecoder(self.manifest)
 
     @cached_property
+    def tuning(self) -> Tuning:
+        """How it is run; where nobody has measured that, or what was kept cannot be read, the server's own settings."""
+        try:
+            return self.version.tuning() or Tuning()
+        except StoreError as error:
+            log().warning("tuning not read", extra={"model": self.version.name, "reason": reasons(error)})
+            return Tuning()
+
+    @cached_property
     def artifact(self) -> engine.StoredModel:
         """What the engine runs. Row by row, a run's tensors are taken whole, whichever axis counts its items."""
         kind: engine.Kind = "shared" if self.row_by_row else "item"
@@ -75,6 +87,12 @@ class LoadedModel:
             load=lambda: file_of(version, "model"),
             max_items=1 if self.row_by_row else None,
             constants=explain.weights,
+            knobs=engine.Knobs(
+                max_batch=self.tuning.max_batch,
+                max_wait_ms=self.tuning.max_wait_ms,
+                instances=self.tuning.instances,
+                threads=self.tuning.threads,
+            ),
         )
 
     def running(self, program: engine.Artifact) -> engine.Artifact:
@@ -103,7 +121,12 @@ class LoadedModel:
     @cached_property
     def _source(self) -> explain.Model:
         one_at_a_time = self.manifest.batching.mode == "row"
-        return explain.Model(file_of(self.version, "model"), batch_axes=self._axes, row_by_row=one_at_a_time)
+        return explain.Model(
+            file_of(self.version, "model"),
+            batch_axes=self._axes,
+            row_by_row=one_at_a_time,
+            run_rows=self.tuning.run_rows,
+        )
 
     @property
     def background(self) -> dict[str, Array] | None:
@@ -123,9 +146,9 @@ class LoadedModel:
         return BackgroundSets(self.manifest, lambda role: file_of(version, role))
 
 
-def key_of(version: ModelVersion) -> tuple[str, int, str]:
-    """What tells a loaded model from another."""
-    return version.name, version.version, version.digest
+def key_of(version: ModelVersion) -> Key:
+    """What tells a loaded model from another: a version that is run in another way is loaded anew."""
+    return version.name, version.version, version.digest, version.tuning_digest
 
 
 def file_of(version: ModelVersion, role: str) -> bytes:
@@ -167,7 +190,7 @@ class LoadedModels:
         self._holds = holds
         self._certified = certified
         self._passed: set[tuple[str, str | None]] = set()
-        self._models: OrderedDict[tuple[str, int, str], LoadedModel] = OrderedDict()
+        self._models: OrderedDict[Key, LoadedModel] = OrderedDict()
         self._lock = threading.Lock()
 
     def get(self, version: ModelVersion) -> LoadedModel:

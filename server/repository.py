@@ -42,6 +42,7 @@ class Repository:
         self._known: set[str] = set()
         self._missing: dict[str, str] = {"server": "is starting"}
         self._sound: set[str] = set()
+        self._threads: dict[str, int | None] = {}
 
     def start(self) -> None:
         """Loads every required model and runs its example once, so that the first request finds it warm."""
@@ -141,9 +142,14 @@ class Repository:
     # Making a model ready: what InService asks for
 
     def open(self, loaded: LoadedModel) -> None:
-        """Makes its session. Raises ModelUnusable, or what the engine raises."""
+        """Makes its session, anew where its graph has one of other threads. Raises ModelUnusable, or what the engine
+        raises."""
+        digest, threads = loaded.version.model_digest, loaded.tuning.threads
+        if self._threads.get(digest, threads) != threads:
+            self._engine.unload(digest)
         with naming(loaded.version):
             self._engine.load(loaded.artifact)
+        self._threads[digest] = threads
 
     def try_out(self, loaded: LoadedModel) -> None:
         """Runs its example once, if it has one."""

@@ -51,6 +51,11 @@ class Clock:
     received_ns: int = field(default_factory=time.monotonic_ns)
     runs: Runs = field(default_factory=Runs)
 
+    def within(self, seconds: float | None) -> Clock:
+        """The same, unless a model's own deadline comes sooner."""
+        own = self.deadline if seconds is None else self.received_ns / 1e9 + seconds
+        return self if self.deadline <= own else replace(self, deadline=own)
+
 
 class Service:
     """Answers requests about the models of one store.
@@ -79,6 +84,7 @@ class Service:
         """Predicts. A NaN in an output is recorded and handed on; a wire format that cannot carry it refuses."""
         clock = self._clock(request)
         loaded = self.models.resolve(request.model, request.version, clock.deadline)
+        clock = clock.within(loaded.tuning.deadline_seconds)
         decoded = self._decoded(loaded, request, clock)
         answer = self._predicted(loaded, decoded, request, clock)
         return self.figures.answered(self._recorded(answer, request, clock))
@@ -97,6 +103,7 @@ class Service:
         step_aside()
         clock = self._clock(request)
         loaded = self.models.resolve(request.model, request.version, clock.deadline)
+        clock = clock.within(loaded.tuning.deadline_seconds)
         method = methods.choose(loaded, request)
         request.trace.say(method=method)
         decoded = self._decoded(loaded, request, clock)
