@@ -1,7 +1,7 @@
 """What is in service: the version that answers under each name, and how another one takes its place.
 
-The store says which version a name stands for. When that changes, the new version is loaded and its example run in a
-thread of its own while the old one goes on answering; then they change places. What a request began with, it ends
+The store says which version a name stands for. When that changes, the new version is loaded and its example run in
+the background while the old one goes on answering; then they change places. What a request began with, it ends
 with, and the old one's sessions go when the last such request has ended (holds.py). A version that cannot be loaded
 leaves the old one in service, and the cause is told: in the log and in the repository's index. It is tried again when
 anything of the model changes in the store, or on request. Where nothing is in service yet, requests wait for the load.
@@ -17,6 +17,7 @@ import contextlib
 import threading
 import time
 import weakref
+from functools import partial
 from typing import Protocol
 
 import engine
@@ -25,6 +26,7 @@ from model_store import ModelVersion, Store
 
 from .errors import ModelUnusable, NotReady, ServerError, message_of
 from .loaded import LoadedModel, LoadedModels
+from .loaders import Loaders
 from .logs import log, reasons
 from .places import Coming, Failure, Place
 from .withdrawn import Withdrawn
@@ -59,6 +61,7 @@ class InService:
         self._bring = bring
         self._limit = limit
         self._places: dict[tuple[str, str | None], Place] = {}
+        self._loaders = Loaders()
         self._closed = threading.Event()
         threading.Thread(
             target=_watch, args=(weakref.ref(self), self._closed), name="glasshouse-watching", daemon=True
@@ -120,8 +123,9 @@ class InService:
                     self._look(place)
 
     def close(self) -> None:
-        """Ends the watching."""
+        """Ends the watching and the loading."""
         self._closed.set()
+        self._loaders.close()
 
     def _changed(self, name: str) -> tuple[int | None, int]:
         try:
@@ -182,12 +186,10 @@ class InService:
         elif place.current is not None and not anew:
             return
         place.coming = Coming(version)
-        threading.Thread(
-            target=self._load, args=(place, place.coming), name=f"glasshouse-loading-{place.name}", daemon=True
-        ).start()
+        self._loaders.start(partial(self._load, place, place.coming))
 
     def _load(self, place: Place, coming: Coming) -> None:
-        """In a thread of its own: makes a version ready, and has it take its place."""
+        """In a loader's thread: makes a version ready, and has it take its place."""
         which = f"model {coming.version.name} version {coming.version.version}"
         loaded: LoadedModel | None = None
         failed: Exception | None = None

@@ -51,7 +51,7 @@ def open_own(own_store: Path, config: Config) -> Iterator[Callable[..., Service]
 
     def open_one(shared: Path | None = None, **changes: Any) -> Service:
         own = dataclasses.replace(config, store=own_store, audit="off", required_models=("price",), **changes)
-        service = open_service(own, shared)
+        service = open_service(own, shared=shared)
         opened.append(service)
         return service
 
