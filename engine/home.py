@@ -23,10 +23,10 @@ import msgspec
 import zmq
 
 from .errors import EngineError, RunFailed
-from .frames import Frame, answer, asked
+from .frames import Ask, Frame, Received, UnknownArtifact, answer, asked
 from .in_process import InProcessEngine
 from .place import Place, Talk
-from .protocol import LANES, EngineInfo, Lane, RunResult
+from .protocol import LANES, Array, EngineInfo, Lane, RunResult
 from .settings import EngineSettings
 
 log = logging.getLogger("glasshouse.engine")
@@ -103,20 +103,28 @@ def _work(context: zmq.Context[Any], talk: Talk, reply: Callable[[Sequence[Frame
 
 def _ran(home: InProcessEngine, frames: Sequence[Frame]) -> list[Frame]:
     """What comes of a request; whatever goes wrong is answered, so that nobody waits in vain."""
-    outcome: RunResult | EngineError | None
     try:
         head, artifact, feeds = asked(frames)
-        if head.run:
-            outcome = home.run(artifact, feeds, lane=head.lane, deadline=head.deadline, tag=head.tag)
-        else:
-            home.load(artifact)
-            outcome = None
-    except EngineError as error:
-        outcome = error
+        outcome = _outcome(home, head, artifact, feeds)
+        while isinstance(outcome, UnknownArtifact) and head.payload:
+            # It waited for the session that a request without the graph had begun to make. This one has the graph.
+            outcome = _outcome(home, head, artifact, feeds)
     except Exception as error:
         log.exception("a request could not be run")
         outcome = RunFailed(f"the engine failed: {type(error).__name__}")
     return answer(outcome)
+
+
+def _outcome(
+    home: InProcessEngine, head: Ask, artifact: Received, feeds: dict[str, Array]
+) -> RunResult | EngineError | None:
+    try:
+        if head.run:
+            return home.run(artifact, feeds, lane=head.lane, deadline=head.deadline, tag=head.tag)
+        home.load(artifact)
+    except EngineError as error:
+        return error
+    return None
 
 
 def _replied(home: InProcessEngine, frames: Sequence[Frame]) -> list[Frame]:
