@@ -124,6 +124,32 @@ class Placements(Between):
         return make(self._at(node, 0)), make(node)
 
 
+class Pairs(Between):
+    """Two placements, a row for every point where stretches start and where they stop; `rows` (int64 [M] each) says
+    which of them."""
+
+    def __init__(self, emit: Emitter, start: Graph, stop: Graph, wrt: Sequence[str], rows: tuple[str, str]) -> None:
+        super().__init__(emit, stop, wrt)
+        self.placements, self.rows = Placements(emit, start, stop, wrt), rows
+        self.made = stop.downstream(stop.inputs) | self.moving
+
+    def ends(self, name: str) -> tuple[str, str]:
+        """The rows taken out of what the placements call it; what no input reaches is one for all rows."""
+        if name not in self.made:
+            return name, name
+        start, stop = self._taken(self.placements.ends(name))
+        for end in (start, stop):
+            self._same_kind(end, name)
+        return start, stop
+
+    def both(self, node: Node, make: Callable[[Node], str]) -> tuple[str, str]:
+        """Made once for all points of a placement."""
+        return self._taken(self.placements.both(node, make))
+
+    def _taken(self, ends: tuple[str, str]) -> tuple[str, str]:
+        return self.emit.rows(ends[0], self.rows[0]), self.emit.rows(ends[1], self.rows[1])
+
+
 class Rows(Between):
     """One placement, a row for every point; `start` and `stop` (int64 [M]) are the rows where the stretches end."""
 

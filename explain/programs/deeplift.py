@@ -14,7 +14,8 @@ from __future__ import annotations
 import numpy as np
 
 from ..backward import backward
-from ..between import Between, Placements, Rows
+from ..between import Between, Pairs, Placements
+from ..emit import Emitter
 from ..errors import MethodUnavailable
 from ..model import Explained, Leaf, Model
 from ..rules.rescale import RESCALE
@@ -32,20 +33,10 @@ def build_deeplift(model: Model, *, output: str | None = None, space: str | None
     draft = _declared(model, explained, leaves)
     held = set(model.graph.inputs) - {leaf.input for leaf in leaves}
     shared = not held and rows_are_apart(model, explained)
-    between = _shared(draft, leaves) if shared else _paired(draft, leaves)
-    graph, emit, count = between.graph, draft.emit, draft.emit.dim("baseline.weight", 0)
-    rank = len(model.graph.type(explained.value).shape or ())
-    f = []
-    for end in between.ends(graph.now(explained.value)):
-        value, cotangent = select(
-            emit, draft.from_layout(explained.output, end, rank), "target", "target.weight", count
-        )
-        f.append(emit.reshape(value, emit.join(-1, count)))
-    seeds = {graph.now(explained.value): draft.to_layout(explained.output, cotangent)}
-    multipliers = backward(emit, graph, seeds, [graph.now(leaf.value) for leaf in leaves], RESCALE, between)
-    _contract(draft, leaves, between, multipliers)
-    draft.output("value", emit.squeeze(emit.slice(f[1], [0], [1], [1]), [1]), explained.dtype, ("N",))
-    draft.output("baseline_value", f[0], explained.dtype, ("N", "B"))
+    between, seed = (_shared if shared else _paired)(draft, leaves, explained)
+    graph = between.graph
+    wrt, seeds = [graph.now(leaf.value) for leaf in leaves], {graph.now(explained.value): seed}
+    _contract(draft, leaves, between, backward(draft.emit, graph, seeds, wrt, RESCALE, between))
     return draft.finish("deeplift", explained, {"output": explained.output, "space": explained.space})
 
 
@@ -62,27 +53,44 @@ def _declared(model: Model, explained: Explained, leaves: tuple[Leaf, ...]) -> D
     return draft
 
 
-def _shared(draft: Draft, leaves: tuple[Leaf, ...]) -> Between:
-    """N rows of items, then B of baselines; stretch n * B + b leads from baseline b to item n."""
-    emit = draft.emit
-    rows = {name: emit.concat(name, f"{name}.baseline", axis=0) for name in draft.model.graph.inputs}
-    graph = draft.place(rows)
-    items = emit.dim(next(iter(draft.model.graph.inputs)), 0)
-    baselines = emit.dim("baseline.weight", 0)
-    grid = emit.join(items, baselines)
-    own = emit.expand(emit.unsqueeze(emit.arange(items), [1]), grid)
-    other = emit.expand(emit.unsqueeze(emit.add(emit.arange(baselines), items), [0]), grid)
-    wrt = [graph.now(leaf.value) for leaf in leaves]
-    return Rows(emit, graph, wrt, emit.reshape(other, [-1]), emit.reshape(own, [-1]))
+def _shared(draft: Draft, leaves: tuple[Leaf, ...], explained: Explained) -> tuple[Between, str]:
+    """N rows of items and B of baselines; stretch n * B + b leads from baseline b to item n."""
+    emit, inputs = draft.emit, draft.model.graph.inputs
+    start = draft.place({name: f"{name}.baseline" for name in inputs}, prefix="start/")
+    stop = draft.place({name: name for name in inputs}, prefix="stop/")
+    count = emit.dim("baseline.weight", 0)
+    pairs = emit.arange(emit.mul(emit.dim(next(iter(inputs)), 0), count))
+    rows = emit.mod(pairs, count), emit.div(pairs, count)
+    between = Pairs(emit, start, stop, [stop.now(leaf.value) for leaf in leaves], rows)
+    value, cotangent = select(emit, stop.now(explained.value), "target", "target.weight", None)
+    at_baselines = _of_all_targets(emit, start.now(explained.value), explained.rank)
+    draft.output("value", value, explained.dtype, ("N",))
+    draft.output("baseline_value", at_baselines, explained.dtype, ("N", "B"))
+    return between, emit.rows(cotangent, rows[1])
 
 
-def _paired(draft: Draft, leaves: tuple[Leaf, ...]) -> Between:
+def _of_all_targets(emit: Emitter, y: str, rank: int) -> str:
+    """f of every row of y [B, ...] by the target of every item, [N, B]."""
+    last = emit.transpose(y, perm=[*range(1, rank), 0])  # [..., B]
+    # What has no indices (D = 0) is one number for each row.
+    picked = emit.gather_nd(last, "target") if rank > 1 else emit.unsqueeze(last, [0, 1])
+    return emit.reduce_sum(emit.mul(picked, emit.unsqueeze("target.weight", [2])), [1], keepdims=0)
+
+
+def _paired(draft: Draft, leaves: tuple[Leaf, ...], explained: Explained) -> tuple[Between, str]:
     """N * B rows of items, and as many of baselines with the item's own inputs where those are held."""
     emit, count, walked = draft.emit, draft.emit.dim("baseline.weight", 0), {leaf.input for leaf in leaves}
     own = {name: repeat_items(emit, name, count) for name in draft.model.graph.inputs}
     bases = {name: _over_items(draft, name, own[name]) if name in walked else own[name] for name in own}
     start, stop = draft.place(bases, prefix="start/"), draft.place(own, prefix="stop/")
-    return Placements(emit, start, stop, [stop.now(leaf.value) for leaf in leaves])
+    between = Placements(emit, start, stop, [stop.now(leaf.value) for leaf in leaves])
+    f = []
+    for graph in (start, stop):
+        value, cotangent = select(emit, draft.explained(graph, explained), "target", "target.weight", count)
+        f.append(emit.reshape(value, emit.join(-1, count)))
+    draft.output("value", emit.squeeze(emit.slice(f[1], [0], [1], [1]), [1]), explained.dtype, ("N",))
+    draft.output("baseline_value", f[0], explained.dtype, ("N", "B"))
+    return between, draft.to_layout(explained.output, cotangent)
 
 
 def _over_items(draft: Draft, name: str, like: str) -> str:
@@ -105,8 +113,12 @@ def _contract(draft: Draft, leaves: tuple[Leaf, ...], between: Between, multipli
         pairs = emit.join(emit.dim(leaf.input, 0), emit.dim("baseline.weight", 0))
         flat = emit.reshape(rows, emit.join(pairs, -1))
         weight = emit.reshape(emit.cast_like_value("baseline.weight", flat), np.array([1, 1, -1]))
-        total = emit.reshape(emit.matmul(weight, flat), emit.join(emit.shape(leaf.input), -1))
-        parts.setdefault(leaf.input, []).append(emit.reduce_sum(total, [-1], keepdims=0))
+        total = emit.matmul(weight, flat)
+        if leaf.trailing:
+            wide = emit.reshape(total, emit.join(emit.shape(leaf.input), -1))
+            parts.setdefault(leaf.input, []).append(emit.reduce_sum(wide, [-1], keepdims=0))
+        else:
+            parts.setdefault(leaf.input, []).append(emit.reshape(total, emit.shape(leaf.input)))
     for name, found in parts.items():
         total = found[0] if len(found) == 1 else emit.node("Sum", found)[0]
         draft.output(f"{name}.attribution", total, emit.dtype(total), ("N", *free(item_shape(draft.model, name))))
