@@ -6,6 +6,7 @@ prediction runs the programs.
 """
 
 from .arrays import digest_arrays
+from .background import Background
 from .beginning import attribute, begin
 from .check import attribution_error, dot_test, finite_difference, gradient_error
 from .compiler import compile  # noqa: A004 - the field's word for it
@@ -46,6 +47,7 @@ __all__ = [
     "METHODS",
     "PROGRAMS",
     "Attribution",
+    "Background",
     "Blocker",
     "Check",
     "Coverage",

@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 
 from .arrays import Arrays, check_inputs
+from .background import Background
 from .coverage import coverage
 from .errors import InvalidInputs, InvalidParameter, MethodUnavailable
 from .groups import resolve_groups
@@ -49,7 +50,8 @@ def begin(
     `outputs` are the model's own, if already computed. `target`: None for the predicted class, an index, N indices, a
     tuple of D indices, {"class": a, "versus": b}, or a `Target`. `output` and `space` ("logit", "probability",
     "output") say what is explained. `baseline` ([N, item...], one item, or a number) and `background` ([B, item...])
-    by input name, or one array for a model with one input; `background_weight` [B] says how much each row counts.
+    by input name, or one array for a model with one input; `background_weight` [B] says how much each row counts. A
+    background that is used again and again is best prepared once, by `Background.of`.
     Methods that remove groups of elements take `groups`, a spec (segments/) or by input the group of each element, and
     `removal`, what takes their place: a spec (removal/); without one the rows of the background do, or the baseline.
     `layouts` says by input what the axes of an item are ("CHW", "HWC", "TC"), where specs do not and ranks mislead;
@@ -63,13 +65,15 @@ def begin(
     start, others, weight = check_references(handle, arrays, baseline, background, background_weight)
     players = resolve_groups(arrays, groups, group_names, layouts)
     replacement = _replacement(chosen, removal, layouts, arrays, players, (others, weight, start))
+    prepared = background if isinstance(background, Background) and background.rows is others else None
     references = _check_needs(handle, explained, chosen, baseline=start, background=others, removal=removal)
     asked = resolve_checks(checks, chosen, settings, references)
 
     def complete(own: Arrays) -> Request:
         _check_outputs(handle, explained, own, arrays)
         aim = resolve_target(explained, own, target, len(next(iter(arrays.values()))))
-        return Request(handle, explained, arrays, own, aim, start, others, weight, replacement, players, seed, settings)
+        compared = (start, others, weight, replacement)
+        return Request(handle, explained, arrays, own, aim, *compared, players, seed, settings, prepared)
 
     run = Run(chosen, complete, handle, arrays, asked)
     run.predict_first() if outputs is None else run.know(outputs)

@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 
 from .arrays import digest_arrays
+from .background import Background
 from .errors import InvalidParameter
 from .model import Model, ModelLike
 from .programs import PROGRAMS, Program
@@ -35,15 +36,15 @@ def compile(model: ModelLike, program: str, **options: Any) -> Program:  # noqa:
         raise InvalidParameter(f"option {unknown[0]!r} of program {program!r} is unknown; expected {expected}")
     handle = Model.of(model)
     key = f"{program} {[(name, _spelled(options[name])) for name in sorted(options)]!r}"
-    if isinstance(
-        options.get("background"), Mapping
-    ):  # the program holds what was made of the background, which may be large
+    if isinstance(options.get("background"), Mapping | Background):  # what the program holds of it may be large
         return handle.remember(f"{BOUND}{key}", lambda: builder(handle, **options), BOUND, MOST_BOUND)
     return handle.remember(key, lambda: builder(handle, **options))
 
 
 def _spelled(value: Any) -> Any:
     """An option as it stands in the key of what was compiled: arrays by their digest."""
+    if isinstance(value, Background):
+        return value.key
     if isinstance(value, Mapping):
         return digest_arrays({name: np.asarray(array) for name, array in value.items()})
     return digest_arrays({"": value}) if isinstance(value, np.ndarray) else value

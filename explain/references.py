@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 
 from .arrays import Arrays, fitted, shares
+from .background import Background
 from .errors import InvalidInputs, InvalidParameter
 from .model import Model
 from .removal import Replacement
@@ -18,6 +19,12 @@ def check_references(
 ) -> tuple[Arrays | None, Arrays | None, np.ndarray]:
     """Baseline, background, and how much each of its rows counts; raises InvalidParameter."""
     start = check_reference(model, inputs, "baseline", baseline, per_item=True)
+    if isinstance(background, Background):
+        if weight is not None:
+            raise InvalidParameter("background_weight: came beside a prepared background, which has its own")
+        if background.fits(model, inputs):
+            return start, background.rows, background.weight
+        background, weight = background.rows, background.weight
     others = check_reference(model, inputs, "background", background, per_item=False)
     return start, others, check_weight(others, weight)
 

@@ -13,7 +13,8 @@ from typing import Any
 
 import numpy as np
 
-from .arrays import Arrays
+from .arrays import Arrays, digest_arrays
+from .background import Background
 from .errors import InvalidTarget
 from .model import Explained, Model
 from .removal import Replacement
@@ -35,7 +36,8 @@ class Request:
     """One explanation to be made: N items, resolved.
 
     `baseline` [N or 1, item...] and `background` [B, item...] (its rows counting by `background_weight` [B], sum 1) are
-    what a method compares with; `removal` is what takes the place of what a coalition of `groups` lacks.
+    what a method compares with; `removal` is what takes the place of what a coalition of `groups` lacks. `prepared` is
+    the background where it was prepared for this model, and so may be part of a program.
     """
 
     model: Model
@@ -50,11 +52,17 @@ class Request:
     groups: Segments
     seed: int
     parameters: Mapping[str, Any]
+    prepared: Background | None = None
 
     @property
     def items(self) -> int:
         """N, the number of items."""
         return len(next(iter(self.inputs.values())))
+
+    @property
+    def background_digest(self) -> str | None:
+        """SHA-256 of the background's rows, in hex."""
+        return digest_arrays(self.background) if self.prepared is None else self.prepared.digest
 
     def part(self, items: np.ndarray, groups: int) -> Request:
         """The same of some of the items, which have the first `groups` of the groups."""

@@ -149,7 +149,7 @@ class Run:
             group_names=request.groups.names,
             program_digest=self.plan.program.digest,
             baseline_digest=digest_arrays(request.baseline),
-            background_digest=digest_arrays(request.background),
+            background_digest=request.background_digest,
         )
 
     def _predicting(self) -> Iterator[Step]:

@@ -8,9 +8,12 @@ from __future__ import annotations
 import numpy as np
 
 from ..compiler import compile as compile_program
-from ..plans import Outcome, PairPlan, SecantPlan, filled
+from ..plans import Outcome, PairPlan, SecantPlan, capacity, filled
+from ..programs import Program, numbers_of_baseline
 from ..request import Arrays, Request
 from .base import Method
+
+BOUND = 1 << 24  # numbers that a program may hold of a background: 64 MiB of float32
 
 
 def _deeplift(request: Request) -> SecantPlan:
@@ -30,9 +33,19 @@ def _deeplift(request: Request) -> SecantPlan:
 
 def _deep_shap(request: Request) -> PairPlan:
     """The mean of DeepLIFT from every row of the background."""
-    explained = request.explained
-    program = compile_program(request.model, "deeplift", output=explained.output, space=explained.space)
-    return PairPlan(request, program, request.background or {})
+    return PairPlan(request, _between_rows(request), request.background or {})
+
+
+def _between_rows(request: Request) -> Program:
+    """`deeplift`, of the request's background where that is prepared, small enough and met in one run."""
+    model, explained, background = request.model, request.explained, request.prepared
+    options = {"output": explained.output, "space": explained.space}
+    if background is not None and len(background) <= capacity(model, request.inputs):
+        key = f"numbers of a baseline of {explained.output!r} as {explained.space}"
+        numbers = model.remember(key, lambda: numbers_of_baseline(model, explained))
+        if numbers is not None and len(background) * numbers <= BOUND:
+            return compile_program(model, "deeplift", background=background, **options)
+    return compile_program(model, "deeplift", **options)
 
 
 DEEPLIFT = Method(

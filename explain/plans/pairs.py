@@ -1,4 +1,4 @@
-"""Every item against every row of a background: `deeplift`, averaged over the background."""
+"""Every item against every row of a background, given or in the program: `deeplift`, averaged over the background."""
 
 from __future__ import annotations
 
@@ -35,7 +35,8 @@ class PairPlan(FixedPlan):
         dtype = np.dtype(self.request.explained.dtype)
         feeds = {name: array[task.rows] for name, array in self.request.inputs.items()}
         feeds |= {f"{name}.baseline": rows[task.background] for name, rows in self.background.items()}
-        feeds["baseline.weight"] = self.request.background_weight[task.background].astype(dtype)
+        if "baseline.weight" in self.program.inputs:
+            feeds["baseline.weight"] = self.request.background_weight[task.background].astype(dtype)
         return feeds | target_feeds(self.request, task.rows)
 
     def collect(self, task: Task, outputs: Mapping[str, np.ndarray]) -> None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 
 from .activation_map import build_activation_map
-from .deeplift import build_deeplift
+from .deeplift import build_deeplift, numbers_of_baseline
 from .draft import Program
 from .first_layer import build_masked_layer, build_masked_rest, first_layer
 from .linear_shap import build_linear_shap
@@ -29,4 +29,4 @@ PROGRAMS: dict[str, Callable[..., Program]] = {
     "linear_shap": build_linear_shap,
 }
 
-__all__ = ["PROGRAMS", "Program", "first_layer", "has_kinks"]
+__all__ = ["PROGRAMS", "Program", "first_layer", "has_kinks", "numbers_of_baseline"]
