@@ -59,13 +59,15 @@ def fitted(label: str, value: Any, kind: Type, missing: bool = False) -> np.ndar
     wanted = np.dtype(kind.dtype)
     if array.dtype.kind not in "biuf" or (wanted.kind in "iu" and array.dtype.kind == "f"):
         raise InvalidInputs(f"{label}: came dtype {array.dtype}, expected {wanted}")
-    with np.errstate(over="ignore"):  # what becomes infinite is refused below
-        fitted = array.astype(wanted, copy=False)
-    if wanted.kind in "biu" and not np.array_equal(fitted, array):
-        raise InvalidInputs(f"{label}: holds values that {wanted} cannot hold")
-    if wanted.kind == "f" and not (np.isfinite(fitted) | (missing & np.isnan(fitted))).all():
+    if array.dtype != wanted:
+        given = array
+        with np.errstate(over="ignore"):  # what becomes infinite is refused below
+            array = given.astype(wanted)
+        if wanted.kind in "biu" and not np.array_equal(array, given):
+            raise InvalidInputs(f"{label}: holds values that {wanted} cannot hold")
+    if wanted.kind == "f" and not np.isfinite(array).all() and (not missing or np.isinf(array).any()):
         raise InvalidInputs(f"{label}: holds NaN or infinity; expected finite numbers of {wanted}")
-    return fitted
+    return array
 
 
 def _fits(shape: tuple[int, ...], item: tuple[Any, ...]) -> bool:

@@ -6,18 +6,15 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-import numpy as np
-
 from .arrays import Arrays, check_inputs
-from .background import Background
-from .coverage import coverage
+from .coverage import judged
 from .errors import InvalidInputs, InvalidParameter, MethodUnavailable
 from .groups import resolve_groups
 from .methods import METHODS, Method
 from .model import Explained, Model, ModelLike
 from .programs.draft import item_shape
 from .quality import resolve_checks
-from .references import check_references, replacement_of
+from .references import References, check_references, replacement_of
 from .removal import Replacement
 from .removal import resolve as resolve_removal
 from .request import Request, resolve_target
@@ -59,21 +56,18 @@ def begin(
     Raises InvalidInputs, InvalidParameter, InvalidTarget, MethodUnavailable, UnsupportedOperator.
     """
     handle, chosen = Model.of(model), _method(method, seed)
-    explained = handle.explained(output, space)
-    settings = chosen.resolve(parameters)
+    explained, settings = handle.explained(output, space), chosen.resolve(parameters)
     arrays = check_inputs(handle, inputs)
-    start, others, weight = check_references(handle, arrays, baseline, background, background_weight)
+    compared = check_references(handle, arrays, baseline, background, background_weight)
     players = resolve_groups(arrays, groups, group_names, layouts)
-    replacement = _replacement(chosen, removal, layouts, arrays, players, (others, weight, start))
-    prepared = background if isinstance(background, Background) and background.rows is others else None
-    references = _check_needs(handle, explained, chosen, baseline=start, background=others, removal=removal)
-    asked = resolve_checks(checks, chosen, settings, references)
+    replacement = _replacement(chosen, removal, layouts, arrays, players, compared)
+    asked = resolve_checks(checks, chosen, settings, _check_needs(handle, explained, chosen, compared, removal))
 
     def complete(own: Arrays) -> Request:
         _check_outputs(handle, explained, own, arrays)
         aim = resolve_target(explained, own, target, len(next(iter(arrays.values()))))
-        compared = (start, others, weight, replacement)
-        return Request(handle, explained, arrays, own, aim, *compared, players, seed, settings, prepared)
+        references = (compared.baseline, compared.background, compared.weight, replacement)
+        return Request(handle, explained, arrays, own, aim, *references, players, seed, settings, compared.prepared)
 
     run = Run(chosen, complete, handle, arrays, asked)
     run.predict_first() if outputs is None else run.know(outputs)
@@ -95,12 +89,12 @@ def _replacement(
     layouts: Mapping[str, str] | None,
     inputs: Arrays,
     groups: Segments,
-    references: tuple[Arrays | None, np.ndarray, Arrays | None],
+    given: References,
 ) -> Replacement | None:
     """What takes the place of removed groups: as `removal` says, else the background, else the baseline."""
-    background, weight, baseline = references
+    background, weight = given.background, given.weight
     if removal is None:
-        return replacement_of(background, weight, baseline)
+        return replacement_of(background, weight, given.baseline)
     if not method.removes:
         raise InvalidParameter(f"removal: came {removal!r}, and method {method.name} removes nothing")
     counted = weight if background else None
@@ -109,9 +103,10 @@ def _replacement(
     )
 
 
-def _check_needs(model: Model, explained: Explained, method: Method, **given: Any) -> set[str]:
+def _check_needs(model: Model, explained: Explained, method: Method, compared: References, removal: Any) -> set[str]:
     """Which references were given. Refuse a method that lacks what it needs; a removal stands for the background of
     those that remove groups."""
+    given = {"baseline": compared.baseline, "background": compared.background, "removal": removal}
     references = {role for role, value in given.items() if value is not None}
     for role in ("baseline", "background"):
         if role in method.needs and not references & {role, "removal"}:
@@ -119,7 +114,7 @@ def _check_needs(model: Model, explained: Explained, method: Method, **given: An
     if "reference" in method.needs and not references:
         expected = "a background, a baseline or a removal"
         raise MethodUnavailable(f"method {method.name} needs {expected}, and none was given")
-    reason = coverage(model, output=explained.output, space=explained.space).refused.get(method.name)
+    reason = judged(model, explained).refused.get(method.name)
     if reason is not None:
         raise MethodUnavailable(f"method {method.name} is not offered for this model: {reason}")
     return references

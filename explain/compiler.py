@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 import inspect
-from collections.abc import Callable, Mapping
-from functools import cache
+from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
@@ -26,19 +25,23 @@ def compile(model: ModelLike, program: str, **options: Any) -> Program:  # noqa:
     InvalidParameter for an unknown program or option, UnsupportedOperator or MethodUnavailable where the model does
     not allow it.
     """
-    builder = PROGRAMS.get(program)
-    if builder is None:
+    if program not in PROGRAMS:
         raise InvalidParameter(f"program: came {program!r}, expected one of {', '.join(PROGRAMS)}")
-    known = _options(builder)
+    handle = Model.of(model)
+    key = f"{program} {[(name, _spelled(options[name])) for name in sorted(options)]!r}"
+    if isinstance(options.get("background"), Mapping | Background):  # what the program holds of it may be large
+        return handle.remember(f"{BOUND}{key}", lambda: _built(handle, program, options), BOUND, MOST_BOUND)
+    return handle.remember(key, lambda: _built(handle, program, options))
+
+
+def _built(model: Model, program: str, options: dict[str, Any]) -> Program:
+    builder = PROGRAMS[program]
+    known = tuple(inspect.signature(builder).parameters)[1:]  # behind the model
     unknown = sorted(set(options) - set(known))
     if unknown:
         expected = ", ".join(known) or "no options"
         raise InvalidParameter(f"option {unknown[0]!r} of program {program!r} is unknown; expected {expected}")
-    handle = Model.of(model)
-    key = f"{program} {[(name, _spelled(options[name])) for name in sorted(options)]!r}"
-    if isinstance(options.get("background"), Mapping | Background):  # what the program holds of it may be large
-        return handle.remember(f"{BOUND}{key}", lambda: builder(handle, **options), BOUND, MOST_BOUND)
-    return handle.remember(key, lambda: builder(handle, **options))
+    return builder(model, **options)
 
 
 def _spelled(value: Any) -> Any:
@@ -48,9 +51,3 @@ def _spelled(value: Any) -> Any:
     if isinstance(value, Mapping):
         return digest_arrays({name: np.asarray(array) for name, array in value.items()})
     return digest_arrays({"": value}) if isinstance(value, np.ndarray) else value
-
-
-@cache
-def _options(builder: Callable[..., Program]) -> tuple[str, ...]:
-    """Names of the options of a builder, behind the model."""
-    return tuple(inspect.signature(builder).parameters)[1:]

@@ -52,9 +52,12 @@ class Coverage:
 def coverage(model: ModelLike, *, output: str | None = None, space: str | None = None) -> Coverage:
     """Say what of the model can be explained and how (once: a `Model` keeps it); raises InvalidModel."""
     handle = Model.of(model)
-    explained = handle.explained(output, space)
-    key = f"coverage of {explained.output!r} as {explained.space}"
-    return handle.remember(key, lambda: _judged(handle, explained))
+    return judged(handle, handle.explained(output, space))
+
+
+def judged(model: Model, explained: Explained) -> Coverage:
+    """`coverage` of a value that is known already."""
+    return model.remember(f"coverage of {explained.output!r} as {explained.space}", lambda: _judged(model, explained))
 
 
 def _judged(handle: Model, explained: Explained) -> Coverage:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping
+from functools import lru_cache
 from typing import Any
 
 import numpy as np
@@ -23,7 +24,7 @@ def resolve_groups(inputs: Arrays, groups: Any, names: Any, layouts: Mapping[str
     if groups is None:
         if names is not None:
             raise InvalidParameter("group_names: came without groups")
-        return _elements(inputs)
+        return _elements(tuple((name, array.shape[1:]) for name, array in inputs.items()))
     if isinstance(groups, str) or (isinstance(groups, Mapping) and groups and not set(groups) & set(inputs)):
         if names is not None:
             raise InvalidParameter("group_names: came with groups made from a spec, which names them")
@@ -32,11 +33,14 @@ def resolve_groups(inputs: Arrays, groups: Any, names: Any, layouts: Mapping[str
     return _declared(inputs, groups, names)
 
 
-def _elements(inputs: Arrays) -> Segments:
+@lru_cache(maxsize=16)
+def _elements(shapes: tuple[tuple[str, tuple[int, ...]], ...]) -> Segments:
+    """Every element of items of these shapes by itself; made once, so nobody may write to it."""
     start, index = 0, {}
-    for name, array in inputs.items():
-        size = math.prod(array.shape[1:])
-        index[name] = np.arange(start, start + size, dtype=np.int64).reshape(array.shape[1:])
+    for name, shape in shapes:
+        size = math.prod(shape)
+        index[name] = np.arange(start, start + size, dtype=np.int64).reshape(shape)
+        index[name].flags.writeable = False
         start += size
     return Segments(index, start, None)
 

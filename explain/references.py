@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -14,19 +15,28 @@ from .model import Model
 from .removal import Replacement
 
 
-def check_references(
-    model: Model, inputs: Arrays, baseline: Any, background: Any, weight: Any
-) -> tuple[Arrays | None, Arrays | None, np.ndarray]:
-    """Baseline, background, and how much each of its rows counts; raises InvalidParameter."""
+@dataclass(frozen=True)
+class References:
+    """A baseline [1 or N, item...] and a background [B, item...], whose rows count by `weight` [B]; `prepared` is the
+    background where it was prepared for this model."""
+
+    baseline: Arrays | None
+    background: Arrays | None
+    weight: np.ndarray
+    prepared: Background | None = None
+
+
+def check_references(model: Model, inputs: Arrays, baseline: Any, background: Any, weight: Any) -> References:
+    """What an explanation compares with; raises InvalidParameter."""
     start = check_reference(model, inputs, "baseline", baseline, per_item=True)
     if isinstance(background, Background):
         if weight is not None:
             raise InvalidParameter("background_weight: came beside a prepared background, which has its own")
         if background.fits(model, inputs):
-            return start, background.rows, background.weight
+            return References(start, background.rows, background.weight, background)
         background, weight = background.rows, background.weight
     others = check_reference(model, inputs, "background", background, per_item=False)
-    return start, others, check_weight(others, weight)
+    return References(start, others, check_weight(others, weight))
 
 
 def check_reference(model: Model, inputs: Arrays, role: str, value: Any, *, per_item: bool) -> Arrays | None:

@@ -145,7 +145,7 @@ def _indices(target: Any, shape: tuple[int, ...], items: int) -> np.ndarray:
     elif array.shape == (d,) and (d > 1 or isinstance(target, tuple)):
         array = np.tile(array, (items, 1))
     elif array.ndim == 0 and d == 1:
-        array = np.tile(array, (items, d))
+        array = np.full((items, 1), array)
     elif array.shape == (items,) and d == 1:
         array = array[:, None]
     if array.shape != (items, d):

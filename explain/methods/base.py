@@ -156,8 +156,10 @@ def plan_of(method: Method, request: Request) -> Plan:
 
     What a method draws depends on how many groups there are, and how many an item has is its own matter.
     """
+    if "masks" not in method.needs or not request.groups.per_item:
+        return method.plan(request)
     counts = request.groups.counts(request.items)
-    if "masks" not in method.needs or not request.groups.per_item or np.ptp(counts) == 0:
+    if np.ptp(counts) == 0:
         return method.plan(request)
     parts = [(np.flatnonzero(counts == count), int(count)) for count in np.unique(counts)]
     return SplitPlan(request, [(items, method.plan(request.part(items, count))) for items, count in parts])

@@ -124,12 +124,12 @@ def target_feeds(request: Request, rows: slice | np.ndarray) -> Arrays:
 def pick(request: Request, value: np.ndarray, rows: slice | np.ndarray) -> np.ndarray:
     """f [N, K] from `value` [N, K, C]: the targets' weighted sum, C in the order of the output's elements."""
     index, weight = request.target.index[rows], request.target.weight[rows]
-    places = np.zeros(index.shape[:2], dtype=np.int64)
-    for axis, size in enumerate(request.outputs[request.explained.output].shape[1:]):
+    sizes = request.outputs[request.explained.output].shape[1:]
+    places = index[:, :, 0] if sizes else np.zeros(index.shape[:2], dtype=np.int64)
+    for axis, size in enumerate(sizes[1:], 1):
         places = places * size + index[:, :, axis]
-    items, evaluations = np.arange(len(value))[:, None, None], np.arange(value.shape[1])[:, None]
-    picked = value[items, evaluations, places[:, None, :]]
-    return np.asarray((picked * weight[:, None, :]).sum(axis=2))
+    picked = value.transpose(0, 2, 1)[np.arange(len(value))[:, None], places]  # [N, S, K]
+    return np.asarray((picked * weight[:, :, None]).sum(axis=1))
 
 
 def flat_outputs(outputs: Mapping[str, np.ndarray], of: str, shapes: dict[str, tuple[int, ...]]) -> np.ndarray:

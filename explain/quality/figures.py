@@ -30,9 +30,10 @@ def quality_figures(outcome: Outcome, evaluations: np.ndarray, forward_gap: np.n
 def _figures(outcome: Outcome, item: int, evaluations: int, forward_gap: float) -> dict[str, Any]:
     phi = joined(outcome.values, item)
     finite = phi[np.isfinite(phi)]
+    sizes = np.sort(np.abs(finite))
     errors = None if outcome.errors is None else joined(outcome.errors, item)
     largest = None if errors is None else float(errors.max(initial=0.0))
-    gap, relative = _completeness(outcome, item, finite)
+    gap, relative = _completeness(outcome, item, finite, float(sizes.sum()))
     return {
         "completeness_gap": gap,
         "completeness_gap_relative": relative,
@@ -41,8 +42,8 @@ def _figures(outcome: Outcome, item: int, evaluations: int, forward_gap: float) 
         "standard_error": largest if outcome.error_kind == "standard_error" else None,
         "quadrature_error": largest if outcome.error_kind == "quadrature_error" else None,
         "stopped_by": outcome.stopped[item] if outcome.stopped else None,
-        "sparsity": gini(finite),
-        "max_abs": float(np.abs(finite).max(initial=0.0)),
+        "sparsity": _gini(sizes),
+        "max_abs": float(sizes[-1]) if len(sizes) else 0.0,
         "nan_count": int(phi.size - finite.size),
     }
 
@@ -52,21 +53,21 @@ def joined(values: Mapping[str, np.ndarray], item: int) -> np.ndarray:
     return np.concatenate([np.asarray(value[item], dtype=np.float64).reshape(-1) for value in values.values()])
 
 
-def _completeness(outcome: Outcome, item: int, phi: np.ndarray) -> tuple[float | None, float | None]:
+def _completeness(outcome: Outcome, item: int, phi: np.ndarray, size: float) -> tuple[float | None, float | None]:
     if not outcome.complete or outcome.base_values is None:
         return None, None
     rise = float(outcome.explained_value[item] - outcome.base_values[item])
     gap = float(phi.sum()) - rise
-    scale = max(abs(rise), float(np.abs(phi).sum()))
+    scale = max(abs(rise), size)
     return gap, abs(gap) / scale if scale else 0.0
 
 
 def gini(values: np.ndarray) -> float:
     """Gini index of absolute values: 0 where all are equal, towards 1 where one has everything."""
-    sizes = np.sort(np.abs(values))
-    total = sizes.sum()
-    if not total:
-        return 0.0
-    count = len(sizes)
-    ranks = np.arange(1, count + 1)
-    return float(1 - 2 * ((sizes / total) * ((count - ranks + 0.5) / count)).sum())
+    return _gini(np.sort(np.abs(values)))
+
+
+def _gini(sizes: np.ndarray) -> float:
+    """The index of sizes in ascending order."""
+    total, count = sizes.sum(), len(sizes)
+    return float(1 - 2 * (sizes / total) @ np.arange(count - 0.5, 0, -1) / count) if total else 0.0
