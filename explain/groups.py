@@ -42,7 +42,7 @@ def _elements(shapes: tuple[tuple[str, tuple[int, ...]], ...]) -> Segments:
         index[name] = np.arange(start, start + size, dtype=np.int64).reshape(shape)
         index[name].flags.writeable = False
         start += size
-    return Segments(index, start, None)
+    return Segments(index, start, None, counted=True)
 
 
 def _declared(inputs: Arrays, groups: Any, names: Any) -> Segments:

@@ -7,26 +7,46 @@ reverse are one sample (antithetic).
 
 from __future__ import annotations
 
+from dataclasses import dataclass
+
 import numpy as np
 
 from ..plans import Budget, CoalitionPlan, Drawn, MaskPlan, Outcome, Plan, Worths
 from ..request import Request
 from .base import BUDGET, TOLERANCE, Method, Parameter, bounded, by_group
+from .kept import kept
 from .turns import Turns, Uniforms
 
 AVERAGED, LEAST, MOST, LOOK = 10, 64, 1024, 16
 
 
 def chains(orders: np.ndarray) -> np.ndarray:
-    """Coalitions [s, M - 1, M] of the first 1, 2, ..., M - 1 players of each order [s, M]."""
-    ranks = orders.argsort(axis=1)
-    return (ranks[:, None, :] < np.arange(1, orders.shape[1])[:, None]).astype(np.float64)
+    """Coalitions [s, M - 1, M] (bool) of the first 1, 2, ..., M - 1 players of each order [s, M]."""
+    ranks = orders.argsort(axis=1).astype(np.int32)
+    return np.asarray(ranks[:, None, :] < np.arange(1, orders.shape[1], dtype=np.int32)[:, None])
 
 
 def marginal(orders: np.ndarray, worths: np.ndarray) -> np.ndarray:
     """What each player adds when it joins [n, s, M]: orders [s, M], worths [n, s, M + 1] from nothing to all."""
     joined = np.diff(worths, axis=2)
     return np.take_along_axis(joined, np.broadcast_to(orders.argsort(axis=1), joined.shape), axis=2)
+
+
+@dataclass(frozen=True)
+class Walks:
+    """Orders of the players [s, M], and the coalitions on the way of each [s, m, M] (bool)."""
+
+    orders: np.ndarray
+    masks: np.ndarray
+
+
+@kept(lambda walks: walks.orders.size + walks.masks.size)
+def walks_of(seed: int, players: int, both: bool, nothing: bool, first: int, count: int) -> Walks:
+    """Those of some samples: forwards and, if `both`, backwards, behind `nothing` at all if that is one of them."""
+    orders = Uniforms(seed, players).of(first, count).argsort(axis=1)
+    parts = [np.zeros((count, 1, players), dtype=bool)] if nothing else []
+    parts += [chains(orders), chains(orders[:, ::-1])] if both else [chains(orders)]
+    return Walks(orders, np.concatenate(parts, axis=1))
 
 
 class Orders:
@@ -37,32 +57,28 @@ class Orders:
     """
 
     def __init__(self, request: Request, rows: Turns | None, both: bool) -> None:
-        self.players, self.rows, self.both = request.groups.count, rows, both
-        self._uniforms = Uniforms(request.seed, self.players)
+        self.players, self.rows, self.both, self.seed = request.groups.count, rows, both, request.seed
 
     @property
     def each(self) -> int:
         """Coalitions of one sample."""
         return (1 + self.both) * (self.players - 1) + (self.rows is not None)
 
-    def of(self, first: int, count: int) -> np.ndarray:
-        """Orders [count, M] of these samples."""
-        return self._uniforms.of(first, count).argsort(axis=1)
+    def walks(self, first: int, count: int) -> Walks:
+        """Of these samples."""
+        return walks_of(self.seed, self.players, self.both, self.rows is not None, first, count)
 
     def draw(self, first: int, count: int) -> Drawn:
         """Their coalitions: nothing (of the row that they start from), then step by step forwards and backwards."""
-        orders = self.of(first, count)
-        parts = [chains(orders), chains(orders[:, ::-1])] if self.both else [chains(orders)]
+        masks = self.walks(first, count).masks
         if self.rows is None:
-            return Drawn(np.concatenate(parts, axis=1), None)
-        parts.insert(0, np.zeros((count, 1, self.players)))
-        rows = np.array([self.rows.row(first + k) for k in range(count)])
-        return Drawn(np.concatenate(parts, axis=1), np.repeat(rows[:, None], self.each, axis=1))
+            return Drawn(masks, None)
+        return Drawn(masks, np.repeat(self.rows.of(first, count)[:, None], self.each, axis=1))
 
     def reduce(self, first: int, f: np.ndarray, full: np.ndarray, empty: np.ndarray) -> np.ndarray:
         """What each player adds [n, s, M], from worths f [n, s, m] of samples from `first` on."""
         n, count, steps = len(f), f.shape[1], self.players - 1
-        orders, end = self.of(first, count), np.broadcast_to(full[:, None, None], (n, count, 1))
+        orders, end = self.walks(first, count).orders, np.broadcast_to(full[:, None, None], (n, count, 1))
         start = np.broadcast_to(empty[:, None, None], end.shape) if self.rows is None else f[:, :, :1]
         inner = f if self.rows is None else f[:, :, 1:]
         found = marginal(orders, np.concatenate([start, inner[:, :, :steps], end], axis=2))

@@ -55,9 +55,15 @@ class Turns:
         """At most `count` samples, in pairs where rows take turns."""
         return max(2, count // 2 * 2 if self.equal else count)
 
+    def of(self, first: int, count: int) -> np.ndarray:
+        """The rows [count] of samples from `first` on."""
+        if not self.equal:
+            draws = self._draws.of(first, count)[:, 0]
+            return np.minimum(np.searchsorted(self._upto, draws, side="right"), self.size - 1)
+        pairs = np.arange(first, first + count) // 2
+        start, stop = int(pairs[0]) // self.size, int(pairs[-1]) // self.size
+        return np.concatenate([self._order(turn) for turn in range(start, stop + 1)])[pairs - start * self.size]
+
     def row(self, k: int) -> int:
         """The row of sample k."""
-        if self.equal:
-            return int(self._order(k // 2 // self.size)[k // 2 % self.size])
-        draw = float(self._draws.of(k, 1)[0, 0])
-        return min(int(np.searchsorted(self._upto, draw, side="right")), self.size - 1)
+        return int(self.of(k, 1)[0])

@@ -31,7 +31,7 @@ class Worths:
         self.request, self.removal, self.paired = request, request.removal, paired
         self.options = {"output": request.explained.output, "space": request.explained.space}
         self.kinds = {
-            "groups": "item" if request.groups.per_item else "shared",
+            "groups": request.groups.kind,
             "background": "paired" if paired else "item" if self.removal.per_item else "shared",
         }
         self.program = compile_program(request.model, "masked_forward", **self.options, **self.kinds)
@@ -131,14 +131,16 @@ class Worths:
         """Inputs of `masked_forward`; the weights of a part of the background are its share of the whole."""
         dtype = np.dtype(self.request.explained.dtype)
         feeds = {name: array[items] for name, array in self.request.inputs.items()} | self._references(items, others)
-        feeds["mask"] = mask.astype(dtype) if mask.ndim == 3 else np.tile(mask.astype(dtype), (len(items), 1, 1))
+        feeds["mask"] = np.empty((len(items), *mask.shape[-2:]), dtype=dtype)
+        feeds["mask"][:] = mask
         weight = np.ones(1) if self.paired else self.removal.weight[others]
         return feeds | {"background.weight": weight.astype(dtype)}
 
     def _references(self, items: np.ndarray, others: slice | np.ndarray) -> Arrays:
         """Groups and background of these items, these rows of it."""
         groups = self.request.groups
-        feeds = {f"{k}.groups": index[items] if groups.per_item else index for k, index in groups.index.items()}
+        index = {} if groups.kind == "elements" else groups.index
+        feeds = {f"{name}.groups": each[items] if groups.per_item else each for name, each in index.items()}
         own = self.removal.per_item
         rows = {f"{k}.background": a[items][:, others] if own else a[others] for k, a in self.removal.rows.items()}
         return feeds | rows

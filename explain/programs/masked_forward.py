@@ -5,11 +5,13 @@ belongs to (-1 = never masked); `<input>.background` [B, ...] and `background.we
 of the explained output over the background with these weights (they should sum to 1), C its elements after the item
 axis; `value_sq` is the mean of its square. Elements that are no floats are taken from x where the mask is at least 1/2.
 A background may also be each item's own ([N, B, ...]), or paired with the masks ([K, ...], one row for each of them).
+Where each element is a group of its own, in the order of the inputs, `groups` is "elements": the mask is spread by its
+shape, and `<input>.groups` is no input.
 """
 
 from __future__ import annotations
 
-from typing import Literal
+from typing import Literal, get_args
 
 import numpy as np
 
@@ -19,7 +21,7 @@ from ..graph import Shape, elem_type
 from ..model import Model
 from .draft import Draft, Kind, Program, free, item_shape
 
-Groups = Literal["shared", "item"]
+Groups = Literal["shared", "item", "elements"]
 Background = Literal["shared", "item", "paired"]
 ROWS: dict[Background, Shape] = {"shared": ("B",), "item": ("N", "B"), "paired": ("K",)}
 
@@ -33,7 +35,8 @@ def build_masked_forward(
     background: Background = "shared",
     squares: bool = False,
 ) -> Program:
-    """Compile the program; groups: "shared" by all items or given per "item"; a background may be "paired" as well."""
+    """Compile the program; groups: "shared" by all items, given per "item", or "elements" by themselves; a background
+    may be "shared", "item" or "paired"."""
     explained = model.explained(output, space)
     draft = masked_draft(model, explained.dtype, ("background.weight", "value", "value_sq"), groups, background)
     weight = draft.input("background.weight", explained.dtype, ("B",), "shared")
@@ -46,8 +49,8 @@ def build_masked_forward(
 
 def masked_draft(model: Model, dtype: str, reserved: tuple[str, ...], groups: Groups, background: Background) -> Draft:
     """A draft that declares the model's own inputs, `mask`, and groups and background of each input."""
-    if groups not in ("shared", "item"):
-        raise InvalidParameter(f"groups: came {groups!r}, expected one of shared, item")
+    if groups not in get_args(Groups):
+        raise InvalidParameter(f"groups: came {groups!r}, expected one of {', '.join(get_args(Groups))}")
     if background not in ROWS:
         raise InvalidParameter(f"background: came {background!r}, expected one of {', '.join(ROWS)}")
     names = [f"{name}.{role}" for name in model.graph.inputs for role in ("groups", "background")]
@@ -55,7 +58,8 @@ def masked_draft(model: Model, dtype: str, reserved: tuple[str, ...], groups: Gr
     for name, kind in model.graph.inputs.items():
         item = free(item_shape(model, name))
         draft.input(name, kind.dtype, ("N", *item))
-        draft.input(f"{name}.groups", "int64", ("N", *item) if groups == "item" else item, groups)
+        if groups != "elements":
+            draft.input(f"{name}.groups", "int64", ("N", *item) if groups == "item" else item, groups)
         own: Kind = "item" if background == "item" else "shared"
         draft.input(f"{name}.background", kind.dtype, (*ROWS[background], *item), own)
     draft.input("mask", dtype, ("N", "K", "G"))
@@ -66,10 +70,9 @@ def masked_rows(draft: Draft, groups: Groups, background: Background) -> tuple[d
     """Every input as rows [N * K * B, item...] with masked elements replaced, and the sizes [N, K, B]."""
     emit, inputs = draft.emit, draft.model.graph.inputs
     missing = draft.model.takes_missing
-    always = emit.expand(np.ones(1, dtype=emit.dtype("mask")), emit.join(emit.dims("mask", 0, 2), 1))
-    open_mask = emit.concat("mask", always, axis=2)
+    spread = _elementwise(emit, list(inputs)) if groups == "elements" else _by_group(emit, list(inputs), groups)
     sizes = emit.join(emit.dims("mask", 0, 2), _sides(emit, next(iter(inputs)), background)[2])
-    return {name: _blend(emit, name, open_mask, sizes, groups, background, missing) for name in inputs}, sizes
+    return {name: _blend(emit, name, spread[name], sizes, background, missing) for name in inputs}, sizes
 
 
 def state_means(
@@ -83,13 +86,11 @@ def state_means(
         draft.output(name, emit.squeeze(mean, [2]), dtype, ("N", "K", "C"))
 
 
-def _blend(
-    emit: Emitter, name: str, mask: str, sizes: str, groups: Groups, background: Background, missing: bool
-) -> str:
-    """Rows [N * K * B, item...] of x with masked elements replaced; -1 reads the mask's last column, all ones."""
+def _blend(emit: Emitter, name: str, mask: str, sizes: str, background: Background, missing: bool) -> str:
+    """Rows [N * K * B, item...] of x with elements replaced where their mask [N, K, P] says so."""
     x = emit.reshape(name, emit.join(emit.dim(name, 0), 1, 1, -1))
     rows = emit.reshape(f"{name}.background", emit.join(*_sides(emit, name, background), -1))
-    kept = emit.unsqueeze(_spread(emit, f"{name}.groups", mask, groups), [2])
+    kept = emit.unsqueeze(mask, [2])
     if emit.dtype(name) in ("float32", "float64", "float16"):
         kept = emit.cast_like_value(kept, x)
         one = np.ones((), dtype=emit.dtype(name))
@@ -122,8 +123,23 @@ def _choosable(dtype: str) -> str:
     return {"bool": "uint8", "bfloat16": "float32"}.get(dtype, "int64")
 
 
-def _spread(emit: Emitter, groups: str, mask: str, kind: str) -> str:
-    """The mask of each element [N, K, P]: that of its group."""
+def _elementwise(emit: Emitter, names: list[str]) -> dict[str, str]:
+    """The mask of each element [N, K, P] by input: those of an input stand beside each other."""
+    if len(names) == 1:
+        return {names[0]: "mask"}
+    sizes = [emit.reduce_prod(emit.dims(name, 1), keepdims=1) for name in names]
+    parts = emit.split("mask", emit.join(*sizes), len(names), axis=2)
+    return dict(zip(names, parts, strict=True))
+
+
+def _by_group(emit: Emitter, names: list[str], groups: Groups) -> dict[str, str]:
+    """The mask of each element [N, K, P] by input: that of its group; -1 reads a last column, all ones."""
+    always = emit.expand(np.ones(1, dtype=emit.dtype("mask")), emit.join(emit.dims("mask", 0, 2), 1))
+    open_mask = emit.concat("mask", always, axis=2)
+    return {name: _spread(emit, f"{name}.groups", open_mask, groups) for name in names}
+
+
+def _spread(emit: Emitter, groups: str, mask: str, kind: Groups) -> str:
     if kind == "shared":
         return emit.gather(mask, emit.reshape(groups, [-1]), axis=2)
     flat = emit.reshape(groups, emit.join(emit.dim(groups, 0), 1, -1))

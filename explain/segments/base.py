@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from typing import Literal
 
 import numpy as np
 
@@ -16,6 +17,7 @@ class Segments:
     -1 = never masked. An item with fewer groups than `count` does not use the last numbers: `count` is the largest of
     the batch, an item's own index does not depend on its company. `names` [G] are short; None where every element is a
     group of its own. `layouts` says by input what the axes of an item are ("CHW", "T"), where groups are places.
+    `counted` says that every element is a group of its own in the order of the inputs.
     """
 
     index: dict[str, np.ndarray]
@@ -23,6 +25,14 @@ class Segments:
     names: tuple[str, ...] | None
     per_item: bool = False
     layouts: Mapping[str, str] = field(default_factory=dict)
+    counted: bool = False
+
+    @property
+    def kind(self) -> Literal["item", "elements", "shared"]:
+        """What programs call groups like these."""
+        if self.per_item:
+            return "item"
+        return "elements" if self.counted else "shared"
 
     @property
     def all_masked(self) -> bool:

@@ -122,7 +122,7 @@ def _elements(inputs: Mapping[str, np.ndarray], known: Mapping[str, str]) -> Seg
         start += index[name].size
         if name in known or len(shape) in (2, 3):
             layouts[name] = read_layout(f"groups: elements of {name!r}", shape, known.get(name)).axes
-    return Segments(index, start, None, layouts=layouts)
+    return Segments(index, start, None, layouts=layouts, counted=True)
 
 
 def _made(

@@ -86,6 +86,27 @@ def test_groups_and_backgrounds_shared_or_for_each_item(groups: str, background:
     agree(run(program, feeds), slow_mask(model, feeds, ["x", "codes", "flags"]))
 
 
+@pytest.mark.parametrize("background", ["shared", "item", "paired"])
+def test_elements_that_are_groups_of_their_own(background: str) -> None:
+    """The mask of each input stands behind that of those before it: the same as with groups that count."""
+    model, feeds = mixed(), rows(N, 64)
+    counted, start = {}, 0
+    for name, shape in {"x": (2, 2), "codes": (3,), "flags": ()}.items():
+        size = int(np.prod(shape))
+        counted[f"{name}.groups"], start = np.arange(start, start + size).reshape(shape), start + size
+        count = {"shared": B, "item": N * B, "paired": K}[background]
+        other = rows(count, 65)[name]
+        feeds[f"{name}.background"] = other.reshape(N, B, *shape) if background == "item" else other
+    feeds["mask"] = np.random.default_rng(66).uniform(size=(N, K, start)).astype(np.float32)
+    feeds["background.weight"] = np.ones(1, np.float32) if background == "paired" else np.full(B, 1 / B, np.float32)
+    program = explain.compile(model, "masked_forward", groups="elements", background=background)
+    spelled = explain.compile(model, "masked_forward", background=background)
+    assert set(spelled.inputs) - set(program.inputs) == set(counted)
+    agree(run(program, feeds), run(spelled, feeds | counted), 1e-6)
+    with pytest.raises(AssertionError):
+        agree(run(program, feeds), run(spelled, feeds | counted | {"codes.groups": np.array([5, 4, 6])}), 1e-6)
+
+
 def test_a_full_mask_is_the_model_and_an_empty_one_the_background() -> None:
     model, x, background = mlp("Softmax"), numbers(N, 4, seed=70), numbers(B, 4, seed=71)
     feeds = {
