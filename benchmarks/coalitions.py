@@ -115,13 +115,14 @@ def perceptron(threads: int, repeats: int) -> list[Row]:
     np.random.seed(0)
     enough = as_good(subject, background, rows, exact, error_of(theirs, rows, exact), SIZES)
     few = as_good(subject, background, rows, exact, error_of(by_orders, rows, exact), ORDERS)
+    prepared = explain.Background.of(subject.model, background)  # as shap's explainers are given it, beforehand
     found = in_turns(
         {
-            "ours": lambda: subject.attribute("kernel_shap", background=background, n_samples=COALITIONS),
-            "enough": lambda: subject.attribute("kernel_shap", background=background, n_samples=enough),
+            "ours": lambda: subject.attribute("kernel_shap", background=prepared, n_samples=COALITIONS),
+            "enough": lambda: subject.attribute("kernel_shap", background=prepared, n_samples=enough),
             "shap": theirs,
-            "orders": lambda: subject.attribute("permutation_shap", background=background),
-            "few": lambda: subject.attribute("permutation_shap", background=background, n_permutations=few),
+            "orders": lambda: subject.attribute("permutation_shap", background=prepared),
+            "few": lambda: subject.attribute("permutation_shap", background=prepared, n_permutations=few),
             "shap orders": by_orders,
         },
         repeats,

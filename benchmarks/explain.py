@@ -109,7 +109,7 @@ class Bench:
         x, background = network.row, torch.tensor(random.standard_normal((100, 30)), dtype=torch.float32)
         model, sessions, given = explain.Model(network.data), Sessions(), x.clone().requires_grad_()
         captum, theirs = DeepLiftShap(network.module), DeepExplainer(network.module, background)
-        others = {"background": background.numpy()}
+        others = {"background": explain.Background.of(model, background.numpy())}  # as shap is given it, beforehand
         found = in_turns(
             {
                 "ours": lambda: self.attribute(model, sessions, x.numpy(), "deep_shap", **others),

@@ -8,8 +8,9 @@ from __future__ import annotations
 
 import threading
 from collections import OrderedDict
-from collections.abc import Mapping
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from functools import cache
 from typing import Any
 
 import explain
@@ -25,11 +26,15 @@ KEPT = 8
 
 @dataclass(frozen=True)
 class Rows:
-    """A background set: rows by input name, [B, item...], how much each counts, and what an answer says of it."""
+    """A background set: rows by input name, [B, item...], how much each counts, and what an answer says of it.
+
+    `prepared` makes of it, once for the model's handle, what explain/ takes to be compared with again and again.
+    """
 
     arrays: dict[str, Array]
     weight: Array | None
     quoted: Mapping[str, Any]
+    prepared: Callable[[explain.Model], explain.Background] = field(repr=False, compare=False)
 
 
 def digests(manifest: Manifest) -> dict[str, str]:
@@ -89,7 +94,8 @@ class BackgroundSets:
         path = f"backgrounds.{name}" if name in self.manifest.backgrounds else "files.background"
         arrays, weight = read_background(self._file(role), [spec.name for spec in self.manifest.inputs], path)
         rows = len(next(iter(arrays.values())))
-        return Rows(arrays, weight, {"name": name, "digest": self._digests[name], "rows": rows, "summary": None})
+        told = {"name": name, "digest": self._digests[name], "rows": rows, "summary": None}
+        return _rows(arrays, weight, told)
 
     def asked(self, given: str | Mapping[str, Any]) -> Rows:
         """The set that a request names, or an object of name, size and kind.
@@ -124,8 +130,12 @@ class BackgroundSets:
             if key not in self._summaries:
                 arrays, weight = explain.summarise(found.arrays, size, kind=kind, weights=found.weight)
                 told = {**found.quoted, "rows": len(weight), "summary": {"size": size, "kind": kind}}
-                self._summaries[key] = Rows(arrays, weight, told)
+                self._summaries[key] = _rows(arrays, weight, told)
             self._summaries.move_to_end(key)
             while len(self._summaries) > KEPT:
                 self._summaries.popitem(last=False)
             return self._summaries[key]
+
+
+def _rows(arrays: dict[str, Array], weight: Array | None, told: Mapping[str, Any]) -> Rows:
+    return Rows(arrays, weight, told, cache(lambda model: explain.Background.of(model, arrays, weight)))

@@ -84,8 +84,8 @@ def _codes(manifest: Manifest) -> bool:
 
 
 def background(loaded: LoadedModel, asked: Any, limit: int) -> dict[str, Any]:
-    """Background rows by input name, axis 0 = rows, and how much each counts, by the names explain/ has for them: the
-    request's instances, or the set that it names, else the model's own, else nothing.
+    """What is compared with, by the names explain/ has: the rows that the request brings, or the set that it names, or
+    the model's own, prepared; else nothing.
 
     Raises:
         BadRequest: no list of rows, or more than ``limit``; no set of this name.
@@ -98,9 +98,7 @@ def background(loaded: LoadedModel, asked: Any, limit: int) -> dict[str, Any]:
     if not isinstance(asked, str | Mapping | None):
         raise BadRequest("background", type(asked).__name__, "a list of instances, or a background set")
     found = loaded.backgrounds.get() if asked is None else loaded.backgrounds.asked(asked)
-    if found is None:
-        return {}
-    return {"background": found.arrays, **({} if found.weight is None else {"background_weight": found.weight})}
+    return {} if found is None else {"background": found.prepared(loaded.source)}
 
 
 def quoted(loaded: LoadedModel, request: ExplainRequest, compared: Mapping[str, Any]) -> dict[str, Any] | None:

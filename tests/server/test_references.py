@@ -59,7 +59,7 @@ def test_the_request_may_bring_its_own(flowers: LoadedModel) -> None:
     sent = references.background(flowers, [[1, 2, "b"], [3, 4, "r"]], 5)
     np.testing.assert_array_equal(sent["background"]["x"], [[1, 2, 2], [3, 4, 0]])
     own = references.background(flowers, None, 5)
-    assert own["background"]["x"].shape == (12, 3)
+    assert own["background"].rows["x"].shape == (12, 3)
     for wrong in ([], "x", 3, [[1, 2, "b"]] * 6):
         with pytest.raises(BadRequest, match="background"):
             references.background(flowers, wrong, 5)
