@@ -5,13 +5,30 @@ from __future__ import annotations
 import numpy as np
 
 Z = 1.959963984540054  # 97.5 % quantile of the normal distribution
-FEW = {1: 12.706204736, 2: 4.302652730, 3: 3.182446305, 4: 2.776445105}
+# Of Student's t with few degrees of freedom, 1 / degrees about every 0.1.
+DEGREES = np.array([1.0, 10 / 9, 10 / 8, 10 / 7, 10 / 6, 2.0, 10 / 4, 3.0, 10 / 3, 4.0, 5.0])
+FEW = np.array(
+    [
+        12.706204736,
+        10.064081933,
+        8.027951377,
+        6.456586452,
+        5.242265131,
+        4.302652730,
+        3.574654842,
+        3.182446305,
+        3.009769001,
+        2.776445105,
+        2.570581836,
+    ]
+)
 
 
 def t_quantile(freedom: np.ndarray) -> np.ndarray:
-    """97.5 % quantile of Student's t with so many degrees of freedom (at least 1), to three decimals.
+    """97.5 % quantile of Student's t with so many degrees of freedom (at least 1), whole or not.
 
-    Table for up to 4 degrees, above that the expansion around the normal quantile (Abramowitz & Stegun 1964, 26.7.5).
+    From 5 degrees on the expansion around the normal quantile (Abramowitz & Stegun 1964, 26.7.5), to three decimals;
+    for fewer a table of its logarithm, which is convex in 1 / degrees: never narrower, at most 0.2 % wider.
     """
     v = np.clip(np.asarray(freedom, dtype=np.float64), 1.0, 1e9)
     terms = (
@@ -21,8 +38,8 @@ def t_quantile(freedom: np.ndarray) -> np.ndarray:
         (79 * Z**9 + 776 * Z**7 + 1482 * Z**5 - 1920 * Z**3 - 945 * Z) / 92160,
     )
     wide = Z + sum(term / v**power for power, term in enumerate(terms, 1))
-    few = np.array([FEW[degrees] for degrees in sorted(FEW)])
-    return np.asarray(np.where(v < 5, few[np.clip(np.floor(v).astype(int), 1, 4) - 1], wide))
+    few = np.exp(np.interp(-1.0 / v, -1.0 / DEGREES, np.log(FEW)))
+    return np.asarray(np.where(v < 5, few, wide))
 
 
 def freedom_of_sum(
@@ -36,3 +53,13 @@ def freedom_of_sum(
     """
     share = np.divide(fourths, squares**2, out=np.zeros_like(squares), where=squares**2 > 0)
     return np.asarray(np.clip(2.0 / np.maximum(share - 1.0 / terms, 1e-12), 1.0, most))
+
+
+def unevenness(squares: np.ndarray, fourths: np.ndarray) -> np.ndarray:
+    """One part in how many degrees of freedom a sum of squares of normal values has, measured: sum s^4 / (sum s^2)^2.
+
+    `squares` and `fourths` are the sums of the values' squares and of these squared. On average fourths are 3 sum s^4
+    and squares^2 is (sum s^2)^2 + 2 sum s^4, where s are the values' deviations (Satterthwaite 1946).
+    """
+    share = np.divide(fourths, squares**2, out=np.zeros_like(squares), where=squares**2 > 0)
+    return np.asarray(share / (3.0 - 2.0 * np.minimum(share, 1.0)))

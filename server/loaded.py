@@ -104,7 +104,7 @@ class LoadedModel:
     @property
     def run_rows(self) -> int | None:
         """How many rows of the model a run of its programs has at most; None while that is not decided."""
-        return self._run_rows
+        return self._run_rows or self.tuning.run_rows
 
     def bound_runs(self, rows: int) -> None:
         """Decides it, once and for all: attributions depend on it in their last digits."""

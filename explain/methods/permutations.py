@@ -8,6 +8,7 @@ reverse are one sample (antithetic).
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 
@@ -99,7 +100,10 @@ def _shapley(request: Request, *, both: bool, averaged: bool) -> Plan:
     bounded(f"{'permutation' if both else 'sampling'}_shap", LOOK * orders.each, orders.players)
     most = _samples(request, orders.each, worths.removal.size if paired else 0)
     budget = Budget.of(request.parameters, turns.whole(most) if turns else most)
-    rounds = {"pilot": 2 * LOOK, "look": LOOK, **turns.judged} if turns else {"pilot": 8, "look": 1}
+    rounds: dict[str, Any] = {"pilot": 8, "look": 1}
+    if turns:
+        judged = turns.judged(request.inputs, worths.removal.rows, groups=request.groups)
+        rounds = {"pilot": 2 * LOOK, "look": LOOK, **judged}
     return CoalitionPlan(request, worths, orders, budget, by_group(request), complete=True, **rounds)
 
 

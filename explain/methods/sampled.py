@@ -104,7 +104,9 @@ def _expected(*, noisy: bool) -> Any:
 
         scale = _scale(request) if noisy else {}
         ends = Ends(request, masked, background)
-        return SamplePlan(request, path, draw, scale, "attribution", budget, ends, **turns.judged)
+        names = [name.removesuffix(".attribution") for name in path.outputs if name.endswith(".attribution")]
+        judged = turns.judged(request.inputs, background, names=names, noise=scale)
+        return SamplePlan(request, path, draw, scale, "attribution", budget, ends, **judged)
 
     return plan
 

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 from functools import lru_cache
-from typing import TypedDict
+from typing import Any, TypedDict
 
 import numpy as np
 
-from ..plans import Statistic, mean, mean_of_turns
+from ..plans import Differences, Statistic, mean, mean_of_turns
+from ..request import Arrays
 
 BLOCK = 64  # samples whose random numbers are made together
 
@@ -30,12 +31,14 @@ class Judging(TypedDict, total=False):
 
     statistic: Statistic
     turn: int
+    known: Differences
 
 
 class Turns:
     """Rows of a background by sample number. Rows of equal weight take turns, two samples each; others are drawn.
 
-    `judged` says how a plan has to judge the mean, `whole(n)` is the number of samples up to n that it can be made of.
+    `judged(...)` says how a plan has to judge the mean, `whole(n)` is the number of samples up to n that it can be made
+    of.
     """
 
     def __init__(self, weight: np.ndarray, seed: int) -> None:
@@ -44,12 +47,12 @@ class Turns:
         self._order = lru_cache(maxsize=2)(lambda turn: np.random.default_rng([seed, turn, 1]).permutation(self.size))
         self._draws = Uniforms(seed + (1 << 64), 1)
 
-    @property
-    def judged(self) -> Judging:
-        """Parameters of a sampled plan."""
+    def judged(self, inputs: Arrays, rows: Arrays, **parts: Any) -> Judging:
+        """Parameters of a sampled plan, of items that are compared with these rows by these `parts`."""
         if not self.equal:
             return {"statistic": mean, "turn": 0}
-        return {"statistic": mean_of_turns(self.size), "turn": 2 * self.size}
+        known = Differences(inputs, rows, self.of, **parts)
+        return {"statistic": mean_of_turns(self.size), "turn": 2 * self.size, "known": known}
 
     def whole(self, count: int) -> int:
         """At most `count` samples, in pairs where rows take turns."""

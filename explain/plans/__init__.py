@@ -15,6 +15,7 @@ from .base import (
 )
 from .budget import Budget
 from .coalitions import CoalitionPlan, Drawn
+from .differences import Differences
 from .ends import Ends
 from .maps import MapPlan
 from .masks import MaskPlan
@@ -35,6 +36,7 @@ __all__ = [
     "ROWS_PER_RUN",
     "Budget",
     "CoalitionPlan",
+    "Differences",
     "Draw",
     "Drawn",
     "Ends",

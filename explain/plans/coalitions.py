@@ -11,7 +11,7 @@ import numpy as np
 from ..request import Arrays, Request
 from .base import Outcome, Step, capacity
 from .budget import Budget
-from .sampled import SampledPlan, Statistic, mean
+from .sampled import Known, SampledPlan, Statistic, mean
 from .worths import Worths
 
 RUNS = 8  # that one round may take
@@ -56,8 +56,10 @@ class CoalitionPlan(SampledPlan):
         look: int,
         statistic: Statistic = mean,
         turn: int = 0,
+        known: Known | None = None,
     ) -> None:
-        super().__init__(request, worths.program, budget, statistic=statistic, look=look, pilot=pilot, turn=turn)
+        options = {"look": look, "pilot": pilot, "turn": turn}
+        super().__init__(request, worths.program, budget, statistic=statistic, known=known, **options)
         self.worths, self.sampler, self.by_group, self.complete = worths, sampler, by_group, complete
 
     @property

@@ -6,7 +6,9 @@ float64.
 
 Where samples start from rows of a background, they come in pairs: two from one row, and the rows in random order until
 all have had their turn, as often as the samples last. Then only a part of a turn adds what the rows differ by to the
-error, and what two samples from one row differ by is the rest of it (Cochran 1977, Sampling Techniques, 5.3).
+error, and what two samples from one row differ by is the rest of it (Cochran 1977, Sampling Techniques, 5.3). How far
+each row is from an item is known before anything is run (differences.py), and says what the rows that were not met
+would have added, and how few of them make the error.
 
 A run that stops when its estimated error is small stops too early where the estimate is low by chance, and an interval
 made of that estimate is too narrow. So the first `pilot` samples only say how many are needed, and where a run ends by
@@ -17,10 +19,11 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterator
+from typing import Protocol
 
 import numpy as np
 
-from ..intervals import freedom_of_sum, t_quantile
+from ..intervals import freedom_of_sum, t_quantile, unevenness
 from ..programs import Program
 from ..request import Arrays, Request
 from .base import Outcome, Step
@@ -29,6 +32,8 @@ from .budget import TOLERANCE, Budget, largest
 ROUND = 64
 POWERS = 4  # of samples; behind their sums stand those of squares and fourth powers of what pairs differ by
 SQUARE, FOURTH = POWERS, POWERS + 1
+FAR, FAR_SQUARED, BENT, BENT_SQUARED = range(POWERS + 2, POWERS + 6)  # and what was known of the samples
+SUMS = POWERS + 6
 LEAP = 4  # times the samples so far, at most, before the need is judged anew: the largest value may be small by chance
 MARGIN = 1.2  # samples beyond those that the pilot calls for, since its error is itself a guess
 Judged = tuple[np.ndarray, np.ndarray, np.ndarray]
@@ -48,18 +53,35 @@ def mean_of_turns(rows: int) -> Statistic:
 
     Within a row it is half the mean squared difference w of a pair. Between rows it is that of the pairs' means less
     w / 2, and counts for the rows of the last turn, m of them, if that is not whole: by 2 m (1 - m / rows) / pairs.
+    Both are about proportional to what is known of the samples, `bent` and `far`, whose means over all rows are 1: so
+    they are divided by its mean over the samples (ratio estimates, Cochran 1977, 6.2).
+
+    The degrees of freedom of such a sum are by Satterthwaite 1946, from how unevenly the rows make it. Within rows that
+    is half what is measured and half what is known: measured it is low where the variance is low by chance, so that the
+    interval would be too narrow just where it must not be; known it is not, but rests on an expansion to first order.
     """
 
     def statistic(moments: np.ndarray, counts: np.ndarray, total: np.ndarray) -> Judged:
         pairs = np.maximum(counts // 2, 2)
         squares, fourths = moments[SQUARE] * counts / pairs, moments[FOURTH] * counts / pairs
         spread = np.maximum(moments[1] - squares / 4 - moments[0] ** 2, 0.0) * pairs / (pairs - 1)
-        between = np.maximum(spread - squares / 4, 0.0)
         open_rows = (total // 2) % rows
         share = 2 * open_rows * (1 - open_rows / rows) / np.maximum(total // 2, 1)
-        return moments[0], squares / 2 + share * between, _freedom(squares, fourths, pairs)
+        within = squares / 2 / _met(moments[BENT])
+        between = share * np.maximum(spread - squares / 4, 0.0) / _met(moments[FAR])
+        known, known_between = (moments[at + 1] / _met(moments[at]) ** 2 / pairs for at in (BENT, FAR))
+        uneven = (known + unevenness(squares * pairs, fourths * pairs)) / 2
+        variance = within + between
+        parts = within**2 * uneven + between**2 * known_between
+        freedom = np.divide(variance**2, parts, out=np.ones_like(parts), where=parts > 0)
+        return moments[0], variance, np.clip(freedom, 1.0, np.maximum(pairs - 1, 1))
 
     return statistic
+
+
+def _met(known: np.ndarray) -> np.ndarray:
+    """What is known of the samples, 1 where none of them could differ."""
+    return np.where(known > 0, known, 1.0)
 
 
 def _freedom(second: np.ndarray, fourth: np.ndarray, counts: np.ndarray) -> np.ndarray:
@@ -67,13 +89,20 @@ def _freedom(second: np.ndarray, fourth: np.ndarray, counts: np.ndarray) -> np.n
     return freedom_of_sum(second * counts, fourth * counts, counts, np.maximum(counts - 1, 1))
 
 
+class Known(Protocol):
+    """What is known of how samples spread before they are taken."""
+
+    def sums(self, items: np.ndarray, first: int, count: int) -> np.ndarray:
+        """Sums [4, n, P] over samples from `first` on: of `far`, far^2, `bent`, bent^2 as differences.py has them."""
+
+
 class SampledPlan(ABC):
     """`statistic` of samples [P] of every item.
 
-    `statistic` takes the moments E[g^1..4] and, of what pairs differ by, E[d^2] and E[d^4] (each [N, P], per sample),
-    the numbers of samples [N, 1] that they are of, and of all samples, to values, the variance of one sample and the
-    degrees of freedom of that. `budget.max_evals` counts samples. Errors are looked at every `look` samples, `pilot` of
-    them first. `turn` samples are a whole turn of the rows, 0 for none.
+    `statistic` takes the moments E[g^1..4], of what pairs differ by, E[d^2] and E[d^4], and what is `known` (each
+    [N, P], per sample), the numbers of samples [N, 1] that they are of, and of all samples, to values, the variance of
+    one sample and the degrees of freedom of that. `budget.max_evals` counts samples. Errors are looked at every `look`
+    samples, `pilot` of them first. `turn` samples are a whole turn of the rows, 0 for none.
     """
 
     def __init__(
@@ -86,10 +115,11 @@ class SampledPlan(ABC):
         look: int,
         pilot: int,
         turn: int = 0,
+        known: Known | None = None,
     ) -> None:
         self.request, self._program, self.statistic, self.budget = request, program, statistic, budget
-        self.look, self.pilot, self.turn = look, pilot, turn
-        self.sums = np.zeros((POWERS + 2, request.items, 0))
+        self.look, self.pilot, self.turn, self.known = look, pilot, turn, known
+        self.sums = np.zeros((SUMS, request.items, 0))
         self.at_pilot, self.unpaired = self.sums, self.sums[0]
         self.counts = np.zeros(request.items, dtype=np.int64)
         self.goals = np.full(request.items, pilot)
@@ -135,14 +165,16 @@ class SampledPlan(ABC):
     def add(self, items: np.ndarray, samples: np.ndarray) -> None:
         """Take samples [n, count, P] of these items."""
         if not self.sums.shape[2]:
-            self.sums = np.zeros((POWERS + 2, self.request.items, samples.shape[2]))
+            self.sums = np.zeros((SUMS, self.request.items, samples.shape[2]))
             self.at_pilot, self.unpaired = self.sums.copy(), self.sums[0].copy()
         power = samples
         for place in range(POWERS):
             self.sums[place, items] += power.sum(axis=1)
             power = power * samples
         self._pair(items, samples)
-        self.counts[items] += samples.shape[1]
+        first, count = int(self.counts[items[0]]), samples.shape[1]
+        self.sums[FAR:, items] += float(count) if self.known is None else self.known.sums(items, first, count)
+        self.counts[items] += count
 
     def _pair(self, items: np.ndarray, samples: np.ndarray) -> None:
         """Add what samples 2j and 2j + 1 differ by; the first of them may have come with the round before."""

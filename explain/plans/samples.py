@@ -16,7 +16,7 @@ from ..request import Arrays, Request
 from .base import Outcome, Step, capacity, filled, flat_outputs, parted, target_feeds
 from .budget import Budget
 from .ends import Ends
-from .sampled import SampledPlan, Statistic, mean
+from .sampled import Known, SampledPlan, Statistic, mean
 
 LOOK, PILOT = 16, 32
 
@@ -48,8 +48,10 @@ class SamplePlan(SampledPlan):
         *,
         statistic: Statistic = mean,
         turn: int = 0,
+        known: Known | None = None,
     ) -> None:
-        super().__init__(request, program, budget, statistic=statistic, look=LOOK, pilot=PILOT, turn=turn)
+        options = {"look": LOOK, "pilot": PILOT, "turn": turn}
+        super().__init__(request, program, budget, statistic=statistic, known=known, **options)
         self.draw, self.scale, self.of, self.ends = draw, scale, of, ends
         self._shapes: dict[str, tuple[int, ...]] = {}
 
