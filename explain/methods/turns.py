@@ -7,7 +7,7 @@ from typing import Any, TypedDict
 
 import numpy as np
 
-from ..plans import Differences, Statistic, mean, mean_of_turns
+from ..plans import Differences, Statistic, mean_of_draws, mean_of_turns
 from ..request import Arrays
 
 BLOCK = 64  # samples whose random numbers are made together
@@ -43,15 +43,15 @@ class Turns:
 
     def __init__(self, weight: np.ndarray, seed: int) -> None:
         self.equal, self.size = bool(np.ptp(weight) == 0), len(weight)
-        self._upto, self._seed = np.cumsum(weight), seed
+        self._weight, self._upto, self._seed = weight, np.cumsum(weight), seed
         self._order = lru_cache(maxsize=2)(lambda turn: np.random.default_rng([seed, turn, 1]).permutation(self.size))
         self._draws = Uniforms(seed + (1 << 64), 1)
 
     def judged(self, inputs: Arrays, rows: Arrays, **parts: Any) -> Judging:
         """Parameters of a sampled plan, of items that are compared with these rows by these `parts`."""
+        known = Differences(inputs, rows, self.of, self._weight, **parts)
         if not self.equal:
-            return {"statistic": mean, "turn": 0}
-        known = Differences(inputs, rows, self.of, **parts)
+            return {"statistic": mean_of_draws, "turn": 0, "known": known}
         return {"statistic": mean_of_turns(self.size), "turn": 2 * self.size, "known": known}
 
     def whole(self, count: int) -> int:

@@ -24,7 +24,7 @@ from .pairs import PairPlan
 from .panels import PanelPlan
 from .paths import PathPlan, SecantPlan
 from .regressions import RegressionPlan, Solved
-from .sampled import Judged, Statistic, mean, mean_of_turns
+from .sampled import Judged, Statistic, mean, mean_of_draws, mean_of_turns
 from .samples import Draw, SamplePlan
 from .split import SplitPlan
 from .stretches import StretchPlan
@@ -65,6 +65,7 @@ __all__ = [
     "capacity",
     "filled",
     "mean",
+    "mean_of_draws",
     "mean_of_turns",
     "pick",
     "target_feeds",

@@ -24,7 +24,8 @@ class Differences:
     """Of every item of `inputs` [N, item...] from the `rows` [R, item...], part by part.
 
     The parts are the `groups`, or every element of the inputs `names` alone. `row(first, count)` says which row each
-    sample starts from; `noise` by name [N, item...] is the deviation of what is added to the items.
+    sample starts from, and `weight` [R] how much each counts; `noise` by name [N, item...] is the deviation of what is
+    added to the items.
     """
 
     def __init__(
@@ -32,6 +33,7 @@ class Differences:
         inputs: Arrays,
         rows: Arrays,
         row: Callable[[int, int], np.ndarray],
+        weight: np.ndarray,
         *,
         names: Sequence[str] = (),
         groups: Segments | None = None,
@@ -39,6 +41,7 @@ class Differences:
     ) -> None:
         chosen = list(groups.index) if groups else list(names)
         self.row, self.groups = row, None if groups is None or _single(groups) else groups
+        self.weight = weight / weight.sum()
         self._rows = {name: _present(rows[name], rows[name]) for name in chosen}
         self._items = {name: _present(inputs[name], rows[name]) for name in chosen}
         self._noise = {name: _flat(array) ** 2 for name, array in (noise or {}).items()}
@@ -46,12 +49,12 @@ class Differences:
     @property
     def size(self) -> int:
         """R, the number of rows."""
-        return len(next(iter(self._rows.values())))
+        return len(self.weight)
 
     def sums(self, items: np.ndarray, first: int, count: int) -> np.ndarray:
         """Sums [4, n, P] over samples from `first` on: of `far`, far^2, `bent` and bent^2."""
         times = np.bincount(self.row(first, count), minlength=self.size)
-        if (times == times[0]).all():
+        if np.abs(times - count * self.weight).max() < 1e-9:
             return np.asarray(self._all[:, items] * count)
         rows = np.flatnonzero(times)
         found = [self._summed(some, rows, times[rows].astype(float)) for some in self._together(items)]
@@ -72,7 +75,7 @@ class Differences:
     def _unscaled(self) -> np.ndarray:
         """Means [4, N, P] over all rows, `bent` not yet to scale."""
         rows, items = np.arange(self.size), np.arange(len(next(iter(self._items.values()))))
-        found = [self._summed(some, rows, np.full(self.size, 1.0 / self.size)) for some in self._together(items)]
+        found = [self._summed(some, rows, self.weight) for some in self._together(items)]
         return np.concatenate(found, axis=1)
 
     @cached_property
@@ -82,9 +85,10 @@ class Differences:
         for name, x in self._items.items():
             z = self._rows[name]
             if x.dtype.kind == "f":
-                found[name] = (x - z.mean(axis=0)) ** 2 + z.var(axis=0) + self._noise.get(name, 0.0)
+                mean = self.weight @ z
+                found[name] = (x - mean) ** 2 + self.weight @ (z - mean) ** 2 + self._noise.get(name, 0.0)
             else:
-                found[name] = np.array([(item != z).mean(axis=0) for item in x])
+                found[name] = np.array([self.weight @ (item != z) for item in x])
         return {name: _inverse(scale) for name, scale in found.items()}
 
     def _together(self, items: np.ndarray) -> Iterator[np.ndarray]:

@@ -48,6 +48,13 @@ def mean(moments: np.ndarray, counts: np.ndarray, _: np.ndarray) -> Judged:
     return m1, spread * counts / np.maximum(counts - 1, 1), _freedom(spread, fourth, counts)
 
 
+def mean_of_draws(moments: np.ndarray, counts: np.ndarray, total: np.ndarray) -> Judged:
+    """As `mean`, of samples from rows that are drawn; what is known of them is used as `mean_of_turns` uses it."""
+    values, variance, freedom = mean(moments, counts, total)
+    known = moments[FAR_SQUARED] / _met(moments[FAR]) ** 2 / counts
+    return values, variance / _met(moments[FAR]), _degrees((known + 1 / freedom) / 2, counts)
+
+
 def mean_of_turns(rows: int) -> Statistic:
     """The mean of pairs from rows that take turns, and the variance of one sample as the mean of `total` has it.
 
@@ -73,10 +80,15 @@ def mean_of_turns(rows: int) -> Statistic:
         uneven = (known + unevenness(squares * pairs, fourths * pairs)) / 2
         variance = within + between
         parts = within**2 * uneven + between**2 * known_between
-        freedom = np.divide(variance**2, parts, out=np.ones_like(parts), where=parts > 0)
-        return moments[0], variance, np.clip(freedom, 1.0, np.maximum(pairs - 1, 1))
+        together = np.divide(parts, variance**2, out=np.ones_like(parts), where=variance > 0)
+        return moments[0], variance, _degrees(together, pairs)
 
     return statistic
+
+
+def _degrees(uneven: np.ndarray, counts: np.ndarray) -> np.ndarray:
+    """One part in how unevenly so many values make a sum, fewer than there are values."""
+    return np.asarray(np.clip(1.0 / np.maximum(uneven, 1e-12), 1.0, np.maximum(counts - 1, 1)))
 
 
 def _met(known: np.ndarray) -> np.ndarray:

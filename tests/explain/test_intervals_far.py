@@ -12,7 +12,7 @@ import pytest
 
 from explain.intervals import unevenness
 from explain.plans.budget import Budget
-from explain.plans.sampled import mean_of_turns
+from explain.plans.sampled import mean_of_draws, mean_of_turns
 from tests.explain.test_intervals import Numbers
 
 ROWS, ITEMS = 20, 12000
@@ -20,13 +20,15 @@ DISTANCES = np.concatenate([np.linspace(-1, 1, ROWS - 2), [4.0, 9.0]])
 
 
 class Sampled:
-    """Samples of all items in random order of the rows, and what is known of them."""
+    """Samples of all items in random order of the rows, or of rows that are drawn, and what is known of them."""
 
-    def __init__(self, count: int, seed: int, slope: float = 1.0) -> None:
+    def __init__(self, count: int, seed: int, slope: float = 1.0, *, drawn: bool = False) -> None:
         random = np.random.default_rng(seed)
         turns = -(-count // (2 * ROWS))
         orders = np.argsort(random.random((ITEMS, turns, ROWS)), axis=2).reshape(ITEMS, -1)
-        self.rows = np.repeat(orders, 2, axis=1)[:, :count]
+        self.rows = random.integers(0, ROWS, (ITEMS, count)) if drawn else np.repeat(orders, 2, axis=1)[:, :count]
+        self.statistic = mean_of_draws if drawn else mean_of_turns(ROWS)
+        self.turn = 0 if drawn else 2 * ROWS
         slopes = slope + random.standard_normal((ITEMS, count))
         self.drawn = (DISTANCES[self.rows] * slopes)[:, :, None]
         self.right = slope * DISTANCES.mean()
@@ -43,8 +45,8 @@ class Sampled:
             ITEMS,
             lambda items, first, size: self.drawn[items, first : first + size],
             budget,
-            statistic=mean_of_turns(ROWS),
-            turn=2 * ROWS,
+            statistic=self.statistic,
+            turn=self.turn,
             known=self if known else None,
             **({"look": 8, "pilot": 8} | options),
         )
@@ -76,6 +78,17 @@ def test_rows_that_were_not_met_are_in_the_error(count: int) -> None:
     assert known >= 0.935
     if count < 2 * ROWS:
         assert unknown < 0.86
+
+
+@pytest.mark.parametrize("count", [20, 60, 200])
+def test_rows_that_are_drawn_are_covered(count: int) -> None:
+    """Those that are far may not have been drawn either."""
+    sampled = Sampled(count, seed=count + 1, slope=2.0, drawn=True)
+    known, unknown = (sampled.held(sampled.found(known=which)) for which in (True, False))
+    assert 0.93 <= known <= 0.985
+    assert unknown < known - 0.005
+    if count == 20:
+        assert unknown < 0.84
 
 
 def test_turns_that_end_by_a_tolerance_are_covered() -> None:
