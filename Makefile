@@ -62,7 +62,8 @@ check: $(TESTING)
 	$(PYTEST) -q tests/test_architecture.py tests/test_packaging.py
 
 bench: $(TESTING)
-	@set -e; for script in benchmarks/*.py; do echo "$$script"; PYTHONPATH=. $(BIN)/python "$$script"; done
+	@set -e; for script in benchmarks/*.py; do \
+		echo "$$script"; $(BIN)/python -m benchmarks.$$(basename "$$script" .py); done
 
 image-test: $(TESTING)
 	$(PYTEST) -m image tests/end_to_end/test_image.py

@@ -111,9 +111,9 @@ MAKERS = {
 }
 
 
-def make(name: str, folder: Path) -> Network:
-    """Build a network with fixed random weights and export it with a dynamic batch axis."""
-    torch.manual_seed(0)
+def make(name: str, folder: Path, seed: int = 0) -> Network:
+    """Build a network with random weights, the same for the same seed, and export it with a dynamic batch axis."""
+    torch.manual_seed(seed)
     module, row = MAKERS[name]()
     for part in module.modules():
         if isinstance(part, nn.BatchNorm2d):
