@@ -145,7 +145,7 @@ def bars(page: Page, found: Found) -> None:
             table.add(f"mlp, V2 JSON, 8 connections, {name}: p99 / p50", f"{tail:.2f}", "<= 3", met(tail <= 3))
     for protocol, least in ((BINARY, 0.92), (JPEG, 0.88)):
         of = found.get((models.RESNET, protocol, 8), {})
-        for name in of.keys() - {EMPTY, RAW}:
+        for name in (each for each in of if each not in (EMPTY, RAW)):
             what = f"resnet, {protocol}, 8 connections, {name}: times the raw session"
             at_least(table, what, ratio(of, name, RAW), least)
 

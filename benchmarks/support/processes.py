@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import json
+import math
 import os
 import shlex
 import signal
@@ -27,13 +28,17 @@ MIB = 2**20
 
 @dataclass
 class Server:
-    """A server that answers at `port` of this machine; `started` is when its command was given (time.monotonic)."""
+    """A server that answers at `port` of this machine.
+
+    `started` is when its command was given (time.monotonic), `ready` after how many seconds it was ready.
+    """
 
     name: str
     process: subprocess.Popen[bytes]
     port: int
     log: Path
     started: float = field(default_factory=time.monotonic)
+    ready: float = math.nan
 
     def get(self, path: str, timeout: float = 60.0) -> Any:
         """The JSON at a path; urllib's errors pass through."""
@@ -101,7 +106,7 @@ def running(name: str, command: Sequence[str], port: int, ready: str, folder: Pa
         process = subprocess.Popen(command, cwd=ROOT, env=environment(), stdout=output, stderr=subprocess.STDOUT)
     server = Server(name, process, port, log, started)
     try:
-        wait_for(server, ready)
+        server.ready = wait_for(server, ready)
         yield server
     finally:
         server.stop()
