@@ -38,7 +38,7 @@ ENGINE, WORKER = "engine process", "HTTP worker (the engine has no process of it
 
 @dataclass(eq=False)
 class Killer(threading.Thread):
-    """Kills one process every `gap` seconds; `kills` are the moments, `health` what /v2/health/live took (NaN: none)."""
+    """Kills a process every `gap` seconds; `kills` are the moments, `health` what /v2/health/live took (NaN: none)."""
 
     server: Server
     count: int
@@ -52,7 +52,7 @@ class Killer(threading.Thread):
 
     def run(self) -> None:
         draw = random.Random(0)  # noqa: S311 - no secret
-        while len(self.kills) < self.count:
+        while len(self.kills) < self.count and self.server.process.poll() is None:
             until = time.monotonic() + self.gap * draw.uniform(0.8, 1.2)
             while time.monotonic() < until:
                 self.look()
@@ -143,7 +143,11 @@ def main() -> None:
             killer.start()
             answers = open_loop(server.port, [ask], given.rate, lasting, 256)
             killer.join()
+            ended = server.process.poll()
     judged(page, answers, killer, expected, lasting)
+    page.tables[-1].add(
+        "the server at the end", "serves" if ended is None else "has ended", "serves", met(ended is None)
+    )
     page.write()
 
 

@@ -2,12 +2,12 @@
 
     python -m benchmarks.interference   # writes benchmarks/results/interference.md
 
-Predictions come in an open loop at a fixed rate (latency from when each was due), without and with connections that ask
-for explanations in closed loops as fast as they are answered: kernel SHAP of a row (2,108 coalitions, 100 rows of
-background) and integrated gradients of a picture (50 steps), each new, so that no answer is known already. The bar of
-the p99 with explanations is twice that without, and the longer of the quantum and one run of a single evaluation,
-which nothing interrupts. A *single run* is the longest run of the explanation's programs, in the benchmark's own process,
-where one evaluation is asked for (of kernel SHAP 60 coalitions, the fewest it takes).
+Predictions come in an open loop at a share of what a closed loop gets (latency from when each was due), without and
+with connections that ask for explanations in closed loops as fast as they are answered: kernel SHAP of a row (2,108
+coalitions, 100 rows of background) and integrated gradients of a picture (50 steps), each new, so that no answer is
+known already. The bar of the p99 with explanations is twice that without, and the longer of the quantum and one run of
+a single evaluation, which nothing interrupts. A *single run* is the longest run of the explanation's programs, in the
+benchmark's own process, where one evaluation is asked for (of kernel SHAP 60 coalitions, the fewest it takes).
 """
 
 from __future__ import annotations
@@ -89,8 +89,9 @@ def interference(given: argparse.Namespace, page: Page, server: Server, single: 
     table = page.table(*heads, title=f"Predictions beside {given.explaining} connections that explain")
     longest = quantum(given.serve)
     for model, ask in predictions().items():
-        rate = given.rates[model]
+        rate = given.share * closed_loop(server.port, ask, 8, max(4.0, given.seconds / 4)).rate
         for what, asked in explanations().items():
+            server.quiet()
             without = predicted(server, ask, rate, given.seconds)
             lasting = given.seconds + LEAD_SECONDS
             load = begin(server.port, asked, given.explaining, lasting, int(time.time()))
@@ -100,7 +101,9 @@ def interference(given: argparse.Namespace, page: Page, server: Server, single: 
             bar = 2 * without.p99 + max(longest, single[what])
             held = beside.p99 <= bar and not beside.failed and explained.rate > 0
             finished = f"{number(explained.rate)}/s" + (f", {explained.failed} failed" if explained.failed else "")
-            table.add(f"{model}, {rate:g}/s", what, without, beside, finished, f"<= {milliseconds(bar)}", met(held))
+            table.add(
+                f"{model}, {number(rate)}/s", what, without, beside, finished, f"<= {milliseconds(bar)}", met(held)
+            )
 
 
 def row_cost(given: argparse.Namespace, table: Table, server: Server) -> None:
@@ -133,13 +136,11 @@ def parsed() -> argparse.Namespace:
     """The flags."""
     parser = arguments(__doc__ or "", 20)
     parser.add_argument("--explaining", type=int, default=4, help="connections that ask for explanations")
-    parser.add_argument("--rows-rate", type=float, default=200, help="predictions of mlp per second")
-    parser.add_argument("--pictures-rate", type=float, default=20, help="predictions of resnet per second")
+    parser.add_argument("--share", type=float, default=0.2, help="of the closed loop's throughput, for predictions")
     parser.add_argument("--turns", type=int, default=TURNS, help="of an explanation over HTTP and in a bare loop")
     given = parser.parse_args()
     if given.quick:
         given.seconds, given.turns = 5, 1
-    given.rates = {models.MLP: given.rows_rate, models.RESNET: given.pictures_rate}
     return given
 
 

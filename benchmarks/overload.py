@@ -11,7 +11,6 @@ from __future__ import annotations
 
 import argparse
 import tempfile
-import time
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -24,7 +23,6 @@ from benchmarks.support.processes import Server
 
 REFUSED = (429, 503)
 REFUSAL_BAR, ACCEPTED_BAR, TAIL_BAR, MEMORY_BAR = 0.050, 0.95, 2.0, 20.0
-SETTLE_SECONDS = 5.0
 
 
 @dataclass(frozen=True)
@@ -63,7 +61,7 @@ def measured(server: Server, ask: asking.Ask, rate: float, seconds: float, conne
     before = server.memory()
     answers = open_loop(server.port, [ask], rate, seconds, connections, keep=lambda _: None)
     lasted = max(answer.done for answer in answers) - min(answer.due for answer in answers)
-    time.sleep(SETTLE_SECONDS)
+    server.quiet()
     return Overload(rate, load_of(answers, lasted), answers, before, server.memory())
 
 
@@ -74,7 +72,7 @@ def bars(page: Page, capacity: float, once: Overload, ten: Overload) -> None:
     table.add("accepted at ten times, in capacities", f"{share:.2f}", f">= {ACCEPTED_BAR}", met(share >= ACCEPTED_BAR))
     table.add("p99 of accepted, in those at capacity", f"{tail:.2f}", f"<= {TAIL_BAR:g}", met(tail <= TAIL_BAR))
     p99 = ten.refusals[1]
-    found = f"{milliseconds(p99)} (p99 of {len(ten.refused):,})"
+    found = f"{milliseconds(p99)} (p99 of {len(ten.refused):,})" if ten.refused else "nothing was refused"
     table.add("time to a refusal", found, f"<= {milliseconds(REFUSAL_BAR)}", met(p99 <= REFUSAL_BAR))
     table.add("refusals without Retry-After", ten.silent, "0", met(ten.silent == 0))
     others = [answer for answer in ten.answers if answer.status not in (200, *REFUSED)]

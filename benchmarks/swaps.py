@@ -3,9 +3,9 @@
     python -m benchmarks.swaps   # writes benchmarks/results/swaps.md
 
 Two versions of one model differ in their weights. While predictions come at a fixed rate, the alias `default` is
-pointed from one to the other and back. Every answer names its version and the digest of the file that computed it, and its
-outputs are held against those of both files. *Late* are answers that name a version that was not the default at any
-moment between the request and the answer. Memory is that of all the server's processes (PSS), when warm and at the end.
+pointed from one to the other and back. Every answer names its version and the digest of the file that computed it, and
+its outputs are held against those of both files. *Late* are answers that name a version that was not the default at
+any moment between the request and the answer. Memory is that of all the server's processes (PSS), warm and at the end.
 """
 
 from __future__ import annotations
@@ -30,7 +30,7 @@ from model_store import DEFAULT_ALIAS, Store
 
 TOLERANCE, APART = 1e-5, 1e-2
 GROWTH_BAR = 0.05
-WARM_SECONDS, SETTLE_SECONDS = 5.0, 5.0
+WARM_SECONDS = 10.0
 
 
 @dataclass(eq=False)
@@ -130,12 +130,12 @@ def main() -> None:
             for version in (2, 1):
                 store.set_alias(models.MLP, DEFAULT_ALIAS, version)
                 open_loop(server.port, [ask], given.rate, WARM_SECONDS)
-            time.sleep(SETTLE_SECONDS)
+            server.quiet()
             before, switcher = server.memory(), Switcher(store, given.switches, given.seconds)
             switcher.start()
             answers = open_loop(server.port, [ask], given.rate, given.seconds + 1, 256)
             switcher.join()
-            time.sleep(SETTLE_SECONDS)
+            server.quiet()
             after = server.memory()
     judged(page, answers, expected, switcher, given.seconds + 1)
     grown = after / before - 1

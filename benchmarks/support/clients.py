@@ -20,12 +20,16 @@ from pathlib import Path
 from .asking import Ask
 from .load import Load, percentiles
 
-CONNECTION_LOST = 0
+CONNECTION_LOST, NO_ANSWER = 0, 1
+PATIENCE_SECONDS = 120.0
 
 
 @dataclass(frozen=True)
 class Answer:
-    """Request `number` was due, sent and answered at these moments (time.monotonic); status 0: the connection ended."""
+    """Request `number` was due, sent and answered at these moments (time.monotonic).
+
+    Status 0 is a connection that ended, 1 one that was given up after `PATIENCE_SECONDS`.
+    """
 
     number: int
     due: float
@@ -55,7 +59,7 @@ def load_of(answers: Sequence[Answer], seconds: float) -> Load:
 def statuses(answers: Sequence[Answer]) -> str:
     """How many of each status, in words."""
     counts = Counter(answer.status for answer in answers)
-    words = {CONNECTION_LOST: "connection ended"}
+    words = {CONNECTION_LOST: "connection ended", NO_ANSWER: "no answer"}
     return ", ".join(f"{words.get(status, status)}: {count:,}" for status, count in sorted(counts.items()))
 
 
@@ -105,7 +109,12 @@ class Connection(asyncio.Protocol):
         if self.transport is None:
             return CONNECTION_LOST, False, b""
         self.transport.write(request)
-        return await self.waiting
+        try:
+            return await asyncio.wait_for(self.waiting, PATIENCE_SECONDS)
+        except TimeoutError:
+            self.transport.abort()
+            self.transport = None
+            return NO_ANSWER, False, b""
 
 
 def parsed(buffer: bytearray) -> tuple[int, bool, bytes, bool] | None:

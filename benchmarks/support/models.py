@@ -61,7 +61,7 @@ def perceptron(name: str = MLP, seed: int = 0) -> Any:
     """30-64-64-2 with named features and a background of 100 rows, ready for a store."""
     import exporters
     from benchmarks.support.networks import MAKERS, make
-    from model_store import Feature, InputSpec, OutputSpec
+    from model_store import Baseline, Feature, InputSpec, OutputSpec
 
     with tempfile.TemporaryDirectory() as folder:
         network = make(list(MAKERS)[3], Path(folder), seed)
@@ -73,6 +73,7 @@ def perceptron(name: str = MLP, seed: int = 0) -> Any:
         outputs=[OutputSpec("y", "logits", "float32", ["n", 2], 0, class_names=["no", "yes"])],
         features=[Feature(name=feature, input="x", index=i) for i, feature in enumerate(names)],
         background={"x": rows(BACKGROUND, 1)},
+        baseline=Baseline("background_mean"),
         examples=[{"instance": rows(1)[0].tolist()}],
     )
 

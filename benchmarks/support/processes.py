@@ -22,7 +22,8 @@ from typing import Any
 import psutil
 
 ROOT = Path(__file__).parents[2]
-START_SECONDS, STOP_SECONDS = 120, 40
+START_SECONDS, STOP_SECONDS, LOOK_SECONDS = 120, 40, 0.5
+IDLE_SHARE = 0.1  # of a core
 MIB = 2**20
 
 
@@ -63,6 +64,23 @@ class Server:
             with contextlib.suppress(psutil.NoSuchProcess):
                 threads, descriptors = threads + process.num_threads(), descriptors + process.num_fds()
         return threads, descriptors
+
+    def quiet(self, most: float = 30.0) -> None:
+        """Wait until the server has hardly anything to do: what was asked before is done or given up."""
+        until, used = time.monotonic() + most, self._used()
+        while time.monotonic() < until:
+            time.sleep(LOOK_SECONDS)
+            before, used = used, self._used()
+            if used - before < IDLE_SHARE * LOOK_SECONDS:
+                return
+
+    def _used(self) -> float:
+        """Seconds of processor time of the whole family."""
+        used = 0.0
+        for process in self.family():
+            with contextlib.suppress(psutil.NoSuchProcess):
+                used += sum(process.cpu_times()[:2])
+        return used
 
     def stop(self) -> None:
         """SIGTERM, and SIGKILL for what does not go."""
