@@ -4,7 +4,7 @@
 #   make test         install and run the everyday tests
 #   make test-all     the slow ones as well
 #   make check        style, types, import contract, architecture
-#   make bench        the benchmarks, results in benchmarks/results/
+#   make bench        every benchmark (for hours), results in benchmarks/results/
 #   make image-test   build the container image, run it read-only, predict and explain against it
 #   make docs         regenerate the tables in docs/
 #   make docs-errors  measure the errors of gradients that docs/operators.md shows

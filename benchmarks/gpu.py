@@ -46,7 +46,7 @@ HEAVY = (
     "GRU",
     "Attention",
 )
-BATCHES, STEPS = (1, 8, 32), 50
+BATCHES, STEPS, CALLS = (1, 8, 32), 50, 5
 Arrays = dict[str, np.ndarray]
 
 
@@ -114,11 +114,10 @@ def heavy(operators: Counter[str]) -> list[str]:
 
 
 def seconds_of(work: Callable[[], Any], least: float) -> float:
-    """Median seconds of a call, of as many as `least` seconds hold and 5 at least; two calls warm up."""
-    for _ in range(2):
-        work()
+    """Median seconds of a call, of as many as `least` seconds hold; where that is 0, of one. The first warms up."""
+    work()
     times, start = [], time.perf_counter()
-    while len(times) < 5 or time.perf_counter() - start < least:
+    while len(times) < (CALLS if least else 1) or time.perf_counter() - start < least:
         begun = time.perf_counter()
         work()
         times.append(time.perf_counter() - begun)
@@ -184,15 +183,15 @@ def measure(bench: Bench, store: Path) -> None:
     """Everything in the tables."""
     resnet, mlp = (models.model_file(store, name) for name in (models.RESNET, models.MLP))
     gradient = explain.compile(explain.Model(resnet), "path_gradient")
-    for batch in BATCHES:
+    for batch in bench.given.batches:
         x = np.repeat(models.pixels(), batch, axis=0)
         bench.run(f"resnet, {batch} images: prediction", model_artifact(resnet), {"x": x})
         bench.run(f"resnet, {batch} images: path_gradient", gradient, path_feeds(x))
-    x, row = models.pixels(), models.rows(1)
+    x, row, steps = models.pixels(), models.rows(1), bench.given.steps
     bench.run("mlp, 1 row: prediction", model_artifact(mlp), {"x": row})
     zeros, rows = {"baseline": {"x": 0 * x}}, {"background": {"x": models.rows(models.BACKGROUND, 1)}}
     bench.explained(
-        f"resnet: integrated gradients, {STEPS} steps", resnet, x, "integrated_gradients", n_steps=STEPS, **zeros
+        f"resnet: integrated gradients, {steps} steps", resnet, x, "integrated_gradients", n_steps=steps, **zeros
     )
     bench.explained("resnet: Grad-CAM", resnet, x, "grad_cam")
     bench.explained("mlp: kernel SHAP, 2,108 coalitions, 100 rows", mlp, row, "kernel_shap", **rows)
@@ -204,9 +203,11 @@ def main() -> None:
     """Measure and write, or say why not."""
     parser = arguments(__doc__ or "", 3)
     parser.add_argument("--device", choices=["cuda", "cpu"], default="cuda")
+    parser.add_argument("--batches", type=int, nargs="+", default=list(BATCHES), help="images of a run")
+    parser.add_argument("--steps", type=int, default=STEPS, help="of integrated gradients")
     given = parser.parse_args()
     if given.quick:
-        given.seconds = 0.2
+        given.seconds, given.batches, given.steps = 0, [1], 4
     if given.device == "cuda" and not has_cuda():
         print("There is no CUDA here (no card, or ONNX Runtime without its CUDA provider): nothing was measured.")
         return

@@ -84,7 +84,12 @@ def judged(page: Page, watch: Watch, warm: int) -> None:
         "rate and latency", f"{number(len(watch.answers) / seconds)}/s, {p50 * 1e3:.1f}, {p99 * 1e3:.1f} ms", "", ""
     )
     unexpected = watch.unexpected
-    table.add("other answers than expected", f"{len(unexpected):,} {unexpected[:1] or ''}", "0", met(not unexpected))
+    table.add(
+        "other answers than expected",
+        f"{len(unexpected):,}{', such as ' + unexpected[0] if unexpected else ''}",
+        "0",
+        met(not unexpected),
+    )
     table.add("memory behind the warm-up", f"{memory[0]:.1f} to {memory[-1]:.1f} MiB, slope {slope:+.1f}", "", "")
     table.add("memory grown, MiB", f"{grown:+.1f}", f"<= {GROWTH_BAR:g}", met(grown <= GROWTH_BAR))
     for name, values in (("threads", threads), ("descriptors", descriptors)):
