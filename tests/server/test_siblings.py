@@ -183,9 +183,8 @@ class Running:
         """Over a connection of its own, so that either worker may answer."""
         return requests.get(self.address + path, timeout=30)
 
-    def predict(self) -> None:
-        answer = requests.post(f"{self.address}/v1/models/flowers:predict", json={"instances": [ROW]}, timeout=30)
-        assert answer.status_code == 200, answer.text
+    def predict(self) -> requests.Response:
+        return requests.post(f"{self.address}/v1/models/flowers:predict", json={"instances": [ROW]}, timeout=30)
 
     def samples(self) -> dict[tuple[str, tuple[tuple[str, str], ...]], float]:
         families = text_string_to_metric_families(self.get("/metrics").text)
@@ -229,7 +228,7 @@ def running(tmp_path: Path, folder: Path, store_path: Path) -> Iterator[Running]
 
 def test_two_workers_give_sums_whichever_answers(running: Running) -> None:
     for _ in range(40):
-        running.predict()
+        assert running.predict().status_code == 200
     labels = {"route": "v1.predict", "model": "flowers", "status": "200"}
     told = {running.total("glasshouse_requests_total", **labels) for _ in range(12)}
     assert told == {40}
@@ -251,5 +250,15 @@ def test_two_workers_give_sums_whichever_answers(running: Running) -> None:
     running.wait(lambda: len(running.workers() - {victim}) == 2)
     running.wait(lambda: running.total("glasshouse_workers") == 2)
     assert running.total("glasshouse_requests_total", **labels) == 40, "a dead worker's requests stay counted"
-    running.predict()
+    assert running.predict().status_code == 200
     assert {running.total("glasshouse_requests_total", **labels) for _ in range(6)} == {41}
+
+
+def test_what_a_killed_engine_had_counted_stays(running: Running) -> None:
+    for _ in range(5):
+        assert running.predict().status_code == 200
+    before = running.total("glasshouse_engine_batch_items_sum", lane="predict")
+    os.kill(running.engine().pid, signal.SIGKILL)
+    running.wait(lambda: running.predict().status_code == 200)
+    assert running.total("glasshouse_engine_batch_items_sum", lane="predict") > before
+    assert running.total("glasshouse_engine_sessions") >= 1
