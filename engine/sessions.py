@@ -109,6 +109,8 @@ class Runtime:
             raise InvalidSettings(f"threads: came {threads}, expected 1 or more")
         import onnxruntime
 
+        # What is served here concerns nobody elsewhere.
+        onnxruntime.disable_telemetry_events()
         self.threads = threads or len(os.sched_getaffinity(0))
         self.version: str = onnxruntime.__version__
         self.providers = _available(providers)

@@ -18,7 +18,7 @@ from werkzeug.routing import MapAdapter, Rule
 from .gateway import BODY
 
 if TYPE_CHECKING:
-    from _typeshed.wsgi import StartResponse, WSGIEnvironment
+    from wsgiref.types import StartResponse, WSGIEnvironment
 
 MOST_REMEMBERED = 1024
 BODILESS = (HTTPStatus.NO_CONTENT, HTTPStatus.NOT_MODIFIED)
