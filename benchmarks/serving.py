@@ -116,7 +116,7 @@ def open_loops(given: argparse.Namespace, page: Page, servers: dict[str, Server]
         of = found.get((model, protocol, max(given.connections)))
         if of is None:
             continue
-        for share in SHARES:
+        for share in given.shares:
             rate = share * middle(of[OFF]).rate
             cells = []
             for name in names:
@@ -168,13 +168,14 @@ def parsed() -> argparse.Namespace:
     """The flags."""
     parser = arguments(__doc__ or "", 5, (1, 8, 32))
     parser.add_argument("--rounds", type=int, default=3, help="turns of each closed loop")
+    parser.add_argument("--shares", type=float, nargs="+", default=list(SHARES), help="of open loops")
     parser.add_argument("--models", nargs="+", default=[models.MLP, models.RESNET])
     parser.add_argument("--protocols", nargs="+", default=[JSON, BINARY, ROWS, JPEG])
     parser.add_argument("--no-peers", dest="peers", action="store_false", help="without KServe")
     parser.add_argument("--kserve-python", type=Path, help="a Python that has kserve; else an environment is made")
     given = parser.parse_args()
     if given.quick:
-        given.seconds, given.rounds, given.connections = 2, 1, [1, 8]
+        given.seconds, given.rounds, given.connections, given.shares = 2, 1, [1, 8], [0.5]
     return given
 
 

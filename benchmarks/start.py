@@ -75,7 +75,9 @@ def role(process: psutil.Process, server: Server, engines: set[int]) -> str:
     """What a process is, in words."""
     if process.pid == server.process.pid:
         return "main"
-    return "engine" if process.pid in engines else "HTTP worker"
+    if process.pid in engines:
+        return "engine"
+    return "resource tracker" if "resource_tracker" in " ".join(process.cmdline()) else "HTTP worker"
 
 
 def examples(given: argparse.Namespace, folder: Path) -> Path:

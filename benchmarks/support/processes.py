@@ -24,6 +24,7 @@ import psutil
 ROOT = Path(__file__).parents[2]
 START_SECONDS, STOP_SECONDS, LOOK_SECONDS = 120, 40, 0.5
 IDLE_SHARE = 0.1  # of a core
+ENGINE_NAME = "glasshouse-engi"  # what Linux keeps of the name of an engine's process: 15 characters
 MIB = 2**20
 
 
@@ -187,7 +188,7 @@ def engine_processes(server: Server) -> list[psutil.Process]:
     named = []
     for process in family:
         with contextlib.suppress(psutil.Error):
-            if "glasshouse-engine" in " ".join([process.name(), *process.cmdline()]):
+            if ENGINE_NAME in " ".join([process.name(), *process.cmdline()]):
                 named.append(process)
     if named:
         return named
