@@ -4,11 +4,11 @@
 
 Over 200 test rows and 50 seeds (another for every 5 rows, so that rows tell more than one draw does) of the recipe
 `tumour` (30 measurements, SiLU), and over 20 rows and 50 seeds (each row another) of the convolutional network of
-`digits` (8 x 8 pixels, ReLU); there the Shapley methods explain 16 patches of 2 x 2 against 10 background rows, so that
-their values are exact: all 65,534 coalitions. For the others the converged value is the mean over other seeds of at
-least 30 times the samples, or all coalitions where that is possible. A feature that never varies (a pixel that is black
-in every picture) has an interval of no width that holds its value, and is left out. "fixed" stops at a number of
-samples, "tolerance" where the largest error is small enough.
+`digits` (8 x 8 pixels, ReLU); there the Shapley methods explain 12 patches of 2 x 3 against 10 background rows, so that
+their values are exact (`exact_shap`) and every coalition's worth is found once. For the others the converged value is
+the mean over other seeds of at least 30 times the samples. A feature that never varies (a pixel that is black in every
+picture) has an interval of no width that holds its value, and is left out. "fixed" stops at a number of samples,
+"tolerance" where the largest error is small enough.
 """
 
 from __future__ import annotations
@@ -26,12 +26,13 @@ import numpy as np
 import explain
 import training
 from benchmarks.adaptive import recipe, runner
+from benchmarks.support.worths import Table
 from exporters import export_torch
 
 RESULT = Path(__file__).parent / "results" / "error_bars.md"
 SEEDS, FAR = 50, 10**6
 ROWS, TOGETHER = {"tumour": 200, "digits": 20}, {"tumour": 5, "digits": 1}
-EXACT = {"n_samples": 65536}  # kernel SHAP of 16 players takes all coalitions
+PATCHES = np.add.outer(3 * (np.arange(8) // 2), np.arange(8) // 3)[None]  # 12 of 2 x 3 pixels
 Answer = tuple[np.ndarray, np.ndarray]
 
 
@@ -68,23 +69,22 @@ class Case:
         self.exact: np.ndarray | None = None
         first = self.attribute("saliency", absolute=False)
         self.target = first.target
+        if name == "digits":
+            self.table = Table(self.run, self.model, self.key, self.x, self.background[:10], PATCHES)
 
     def attribute(self, method: str, rows: slice = slice(None), **parameters: Any) -> explain.Attribution:
         """Of the class that each row is predicted to have."""
-        more: dict[str, Any] = {}
+        more: dict[str, Any] = {"run": self.run}
         needs = explain.METHODS[method].needs
         if "reference" in needs:
             more["baseline"] = self.base
         elif "masks" in needs and self.name == "digits":
-            patches = np.add.outer(4 * (np.arange(8) // 2), np.arange(8) // 2)[None]
-            more |= {"background": self.background[:10], "groups": {self.key: patches}}
+            more |= {"background": self.background[:10], "groups": {self.key: PATCHES}, "run": self.table}
         elif "background" in needs:
             more["background"] = self.background
         if hasattr(self, "target"):
             more["target"] = explain.Target(self.target.index[rows], self.target.weight[rows])
-        return explain.attribute(
-            self.model, {self.key: self.x[rows]}, method=method, run=self.run, **more, **parameters
-        )
+        return explain.attribute(self.model, {self.key: self.x[rows]}, method=method, **more, **parameters)
 
     def right(self, plan: Plan) -> np.ndarray:
         """The converged values [N, P]; exact ones are found once."""
@@ -92,7 +92,7 @@ class Case:
             many = [self.answer(plan.method, slice(None), seed=k, **plan.converged)[0] for k in range(plan.repeats)]
             return np.asarray(np.mean(many, axis=0))
         if self.exact is None:
-            self.exact = self.answer("kernel_shap", slice(None), **EXACT)[0]
+            self.exact = self.attribute("exact_shap").values["groups"]
         return self.exact
 
     def answers(self, method: str, seed: int, **parameters: Any) -> Answer:
