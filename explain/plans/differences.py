@@ -93,21 +93,36 @@ class Differences:
 
     def _together(self, items: np.ndarray) -> Iterator[np.ndarray]:
         """Items whose differences are held at a time."""
-        if self.groups is not None and self.groups.per_item:
-            step = 1
-        else:
-            step = max(1, BLOCK // (self.size * sum(x.shape[1] for x in self._items.values())))
+        alone = self.groups is not None and self.groups.per_item
+        step = 1 if alone else max(1, BLOCK // (self.size * self._elements))
         return (items[at : at + step] for at in range(0, len(items), step))
 
     def _summed(self, items: np.ndarray, rows: np.ndarray, times: np.ndarray) -> np.ndarray:
         """Sums [4, n, P] over these rows, each so many times, `bent` not yet to scale."""
-        step = max(1, BLOCK // (len(items) * sum(x.shape[1] for x in self._items.values())))
-        found: np.ndarray | float = 0.0
-        for at in range(0, len(rows), step):
-            far, count = self._far(items, rows[at : at + step]), times[at : at + step]
-            bent = far * far.mean(axis=2, keepdims=True)
-            found = found + np.array([count @ part for part in (far, far**2, bent, bent**2)])
-        return np.asarray(found)
+        if self._held is not None:
+            return np.asarray(times @ self._held[:, items[:, None], rows])
+        step = max(1, BLOCK // (len(items) * self._elements))
+        cuts = [slice(at, at + step) for at in range(0, len(rows), step)]
+        return np.asarray(sum(times[cut] @ self._powers(items, rows[cut]) for cut in cuts))
+
+    @cached_property
+    def _held(self) -> np.ndarray | None:
+        """All items and rows [4, N, R, P], where they are few."""
+        count = len(next(iter(self._items.values())))
+        if 4 * count * self.size * self._elements > BLOCK or (self.groups is not None and self.groups.per_item):
+            return None
+        return self._powers(np.arange(count), np.arange(self.size))
+
+    @cached_property
+    def _elements(self) -> int:
+        """E, the elements of an item that differ or not."""
+        return sum(x.shape[1] for x in self._items.values())
+
+    def _powers(self, items: np.ndarray, rows: np.ndarray) -> np.ndarray:
+        """`far`, its square, `bent`, not yet to scale, and its square [4, n, m, P]."""
+        far = self._far(items, rows)
+        bent = far * far.mean(axis=2, keepdims=True)
+        return np.array([far, far**2, bent, bent**2])
 
     def _far(self, items: np.ndarray, rows: np.ndarray) -> np.ndarray:
         """(x - z)^2 [n, m, P] by part, its mean over all rows 1."""

@@ -56,18 +56,18 @@ def check(found: Differences, parts: Callable[[int], np.ndarray]) -> None:
 
 @pytest.mark.usefixtures("block")
 def test_elements() -> None:
-    check(Differences({"x": X}, {"x": Z}, TURNS.rows, WEIGHT, names=["x"]), lambda item: far(X[item], Z))
+    check(Differences({"x": X}, {"x": Z}, TURNS.of, WEIGHT, names=["x"]), lambda item: far(X[item], Z))
 
 
 def test_another_distance_is_noticed() -> None:
     """The check above could fail."""
     with pytest.raises(AssertionError):
-        check(Differences({"x": X}, {"x": Z}, TURNS.rows, WEIGHT, names=["x"]), lambda item: np.sqrt(far(X[item], Z)))
+        check(Differences({"x": X}, {"x": Z}, TURNS.of, WEIGHT, names=["x"]), lambda item: np.sqrt(far(X[item], Z)))
 
 
 def test_noise_adds_its_square() -> None:
     noise = RNG.random((ITEMS, WIDTH))
-    found = Differences({"x": X}, {"x": Z}, TURNS.rows, WEIGHT, names=["x"], noise={"x": noise})
+    found = Differences({"x": X}, {"x": Z}, TURNS.of, WEIGHT, names=["x"], noise={"x": noise})
     check(found, lambda item: far(X[item], Z, noise[item]))
 
 
@@ -84,7 +84,7 @@ BOTH_ROWS: dict[str, Any] = {"x": Z, "code": CODE_ROWS}
 
 @pytest.mark.usefixtures("block")
 def test_codes_only_differ_or_not() -> None:
-    check(Differences(BOTH, BOTH_ROWS, TURNS.rows, WEIGHT, names=["x", "code"]), two)
+    check(Differences(BOTH, BOTH_ROWS, TURNS.of, WEIGHT, names=["x", "code"]), two)
 
 
 def grouped(single: np.ndarray, index: np.ndarray, count: int) -> np.ndarray:
@@ -102,7 +102,7 @@ def test_groups() -> None:
     """Out of order, across inputs, with an element that is never masked and a group that never differs."""
     index = {"x": np.array([2, 0, 2, -1, 1]), "code": np.array([0, 3])}
     groups = Segments(index, 4, tuple("abcd"))
-    found = Differences(BOTH, BOTH_ROWS, TURNS.rows, WEIGHT, groups=groups)
+    found = Differences(BOTH, BOTH_ROWS, TURNS.of, WEIGHT, groups=groups)
     check(found, lambda item: grouped(two(item), np.concatenate(list(index.values())), 4))
 
 
@@ -110,12 +110,12 @@ def test_groups() -> None:
 def test_groups_that_differ_by_item() -> None:
     index = np.array([[0, 1, 1, 0, 2], [2, 2, 1, 0, -1], [1, 0, 2, 1, 0]])
     groups = Segments({"x": index}, 3, tuple("abc"), per_item=True)
-    found = Differences({"x": X}, {"x": Z}, TURNS.rows, WEIGHT, groups=groups)
+    found = Differences({"x": X}, {"x": Z}, TURNS.of, WEIGHT, groups=groups)
     check(found, lambda item: grouped(far(X[item], Z), index[item], 3))
 
 
 def test_every_element_a_group_of_its_own_is_no_group() -> None:
-    alone = Differences({"x": X}, {"x": Z}, TURNS.rows, WEIGHT, groups=Segments({"x": np.arange(WIDTH)}, WIDTH, None))
+    alone = Differences({"x": X}, {"x": Z}, TURNS.of, WEIGHT, groups=Segments({"x": np.arange(WIDTH)}, WIDTH, None))
     check(alone, lambda item: far(X[item], Z))
 
 
@@ -127,19 +127,19 @@ def test_missing_values_are_as_far_off_as_the_rows_deviate() -> None:
         mean, deviation = np.nanmean(filled[1][:, column]), np.nanstd(filled[1][:, column])
         for array in filled:
             array[np.isnan(array[:, column]), column] = mean + deviation
-    found = Differences({"x": x}, {"x": z}, TURNS.rows, WEIGHT, names=["x"])
+    found = Differences({"x": x}, {"x": z}, TURNS.of, WEIGHT, names=["x"])
     check(found, lambda item: far(filled[0][item], filled[1]))
-    alone = Differences({"x": x[1:2]}, {"x": z}, TURNS.rows, WEIGHT, names=["x"])
+    alone = Differences({"x": x[1:2]}, {"x": z}, TURNS.of, WEIGHT, names=["x"])
     np.testing.assert_array_equal(alone.sums(np.array([0]), 0, 5), found.sums(np.array([1]), 0, 5))
 
 
 def test_rows_that_weigh_differently_are_rows_that_are_repeated() -> None:
     times = np.array([1, 3, 2, 1, 1, 4, 2, 2])
     drawn = Turns(times / times.sum(), 7)
-    weighted = Differences(BOTH, BOTH_ROWS, drawn.rows, times / times.sum(), names=["x", "code"])
+    weighted = Differences(BOTH, BOTH_ROWS, drawn.of, times / times.sum(), names=["x", "code"])
     rows = {name: np.repeat(array, times, axis=0) for name, array in BOTH_ROWS.items()}
     place = np.cumsum(times) - times
-    repeated = Differences(BOTH, rows, lambda *at: place[drawn.rows(*at)], np.full(16, 1 / 16), names=["x", "code"])
+    repeated = Differences(BOTH, rows, lambda *at: place[drawn.of(*at)], np.full(16, 1 / 16), names=["x", "code"])
     for first, count in ((0, 16), (5, 9), (0, 40)):
         sums = [made.sums(np.arange(ITEMS), first, count) for made in (weighted, repeated)]
         np.testing.assert_allclose(sums[0], sums[1], rtol=1e-9, atol=1e-12)
@@ -150,4 +150,4 @@ def test_rows_of_turns_are_those_of_each_sample() -> None:
         turns = Turns(weight, 3)
         for first, count in ((0, 1), (5, 30), (2 * ROWS, 2 * ROWS), (37, 80)):
             right = [turns.row(k) for k in range(first, first + count)]
-            np.testing.assert_array_equal(turns.rows(first, count), right)
+            np.testing.assert_array_equal(turns.of(first, count), right)
