@@ -13,10 +13,13 @@ from typing import Any
 import numpy as np
 import pytest
 
+import explain
 from benchmarks import engine_kills, gpu, soak, swaps
 from benchmarks.support import asking, clients, load, models, page
 from benchmarks.support.asking import COUNTER, Ask
 from benchmarks.support.clients import Answer
+from benchmarks.support.worths import Table
+from tests.explain.graphs import attribute, mlp, numbers, run
 
 
 class Echo(http.server.BaseHTTPRequestHandler):
@@ -166,3 +169,31 @@ def test_figures_are_three_digits_without_an_exponent() -> None:
 
 def test_a_picture_is_a_picture() -> None:
     assert models.picture()[:2] == b"\xff\xd8"
+
+
+def test_a_table_of_worths_answers_as_the_programs_do() -> None:
+    """One row for each mask, and all rows for each; what it cannot know is run."""
+    model, x, rows = explain.Model(mlp()), numbers(2, 4, seed=1), numbers(3, 4, seed=2)
+    index = np.array([0, 1, 2, 1])
+    ran: list[str] = []
+
+    def watched(program: explain.Program, feeds: dict[str, np.ndarray]) -> Any:
+        ran.append(program.digest)
+        return run(program, feeds)
+
+    table = Table(watched, model, "x", x, rows, index)
+    ran.clear()
+    masks = (numbers(2, 5, 3, seed=3) > 0).astype(np.float32)
+    for background, met in (("paired", rows[[2, 0, 1, 1, 2]]), ("shared", rows[[0, 2]])):
+        program = explain.compile(model, "masked_forward", background=background)
+        weight = np.ones(1, np.float32) if background == "paired" else np.array([0.25, 0.75], np.float32)
+        feeds = {"x": x, "x.groups": index, "x.background": met, "mask": masks, "background.weight": weight}
+        right = run(program, feeds)["value"]
+        np.testing.assert_allclose(table(program, feeds)["value"], right, rtol=1e-5)
+        assert np.abs(right - run(program, feeds | {"mask": 1 - masks})["value"]).max() > 0.1
+    assert not ran
+    given: dict[str, Any] = {"background": rows, "groups": {"x": index}, "target": 1}
+    found = explain.attribute(model, {"x": x}, method="kernel_shap", run=table, **given)
+    assert ran  # the first layer alone is no worth
+    own = attribute(model, {"x": x}, "kernel_shap", **given)
+    np.testing.assert_allclose(found.values["groups"], own.values["groups"], rtol=1e-4, atol=1e-6)
