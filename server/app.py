@@ -14,9 +14,10 @@ from .errors import InvalidOutput, headers_of, status_of
 from .following import Follower
 from .lean import LeanFlask
 from .logs import log, reasons
-from .routes.incoming import DECISION_HEADER, EXTENSION
+from .routes.incoming import DECISION_HEADER, EXTENSION, SHARE
 from .service import Service
 from .serving import open_service
+from .shares import explain_share
 from .wire import negotiation, strict_json
 
 MAX_FORM_MEMORY = 1024 * 1024
@@ -40,6 +41,7 @@ def create_app(config: Config, service: Service | None = None) -> Flask:
     app.url_map.merge_slashes = False
     service = service if service is not None else open_service(config)
     app.extensions[EXTENSION] = service
+    app.extensions[SHARE] = explain_share(config)
     routes.register(app)
     follower = Follower(service)
     app.before_request(follower.begin)

@@ -70,6 +70,13 @@ class Config:
     request_threads: int = _setting(
         "integer", 64, "Requests one worker answers at the same time.", minimum=1, maximum=1024
     )
+    explain_threads: int = _setting(
+        "integer",
+        0,
+        "Explanations one worker computes at the same time, more are refused; 0 means half of request_threads.",
+        minimum=0,
+        maximum=1024,
+    )
     waiting_requests: int = _setting(
         "integer", 256, "Requests that may wait for a thread of one worker; more are refused.", minimum=0
     )

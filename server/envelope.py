@@ -54,6 +54,11 @@ class Envelope:
         return self._application(environ, start)
 
 
+def is_request_id(text: str) -> bool:
+    """Whether a text can be the id of a request."""
+    return _REQUEST_ID.fullmatch(text) is not None
+
+
 def request_id(given: str | None) -> str:
     """The id the client gave, if it is one, else a new one of 32 hexadecimal digits that nobody can guess.
 

@@ -9,6 +9,7 @@
     ├── BodyTooLarge         more bytes or rows than the limits allow
     ├── BodyTooSlow          a body that did not arrive in time
     ├── Overloaded           more requests under way than the server takes
+    ├── ExplanationsFull     more explanations at a time than their share of the threads
     ├── MethodNotOffered     a method this model does not offer, and why
     ├── NotAcceptable        the asked-for form of the answer cannot be made of this request
     ├── InvalidOutput        the model or an explanation answered a value that is not a number
@@ -60,6 +61,10 @@ class BodyTooSlow(ServerError):
 
 class Overloaded(ServerError):
     """More requests are being answered and wait for a thread than may."""
+
+
+class ExplanationsFull(ServerError):
+    """More explanations are being computed than may be at a time."""
 
 
 class MethodNotOffered(ServerError):
@@ -134,6 +139,7 @@ def statuses() -> Mapping[type[BaseException], HTTPStatus]:
         BodyTooLarge: HTTPStatus.REQUEST_ENTITY_TOO_LARGE,
         BodyTooSlow: HTTPStatus.REQUEST_TIMEOUT,
         Overloaded: HTTPStatus.SERVICE_UNAVAILABLE,
+        ExplanationsFull: HTTPStatus.TOO_MANY_REQUESTS,
         MethodNotOffered: HTTPStatus.UNPROCESSABLE_ENTITY,
         NotAcceptable: HTTPStatus.NOT_ACCEPTABLE,
         InvalidOutput: HTTPStatus.UNPROCESSABLE_ENTITY,

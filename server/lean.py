@@ -9,16 +9,13 @@ from __future__ import annotations
 from collections.abc import Iterable
 from http import HTTPStatus
 from io import BytesIO
-from typing import IO, TYPE_CHECKING, Any
+from typing import IO, Any
 
 from flask import Flask, Request, Response
 from flask.sessions import NullSession, SessionInterface
 from werkzeug.routing import MapAdapter, Rule
 
 from .gateway import BODY
-
-if TYPE_CHECKING:
-    from wsgiref.types import StartResponse, WSGIEnvironment
 
 MOST_REMEMBERED = 1024
 BODILESS = (HTTPStatus.NO_CONTENT, HTTPStatus.NOT_MODIFIED)
@@ -39,7 +36,7 @@ class InMemoryRequest(Request):
 class PlainResponse(Response):
     """A response that goes out as it is when it is whole: its length is known, and it has a body to send."""
 
-    def __call__(self, environ: WSGIEnvironment, start_response: StartResponse) -> Iterable[bytes]:
+    def __call__(self, environ: dict[str, Any], start_response: Any) -> Iterable[bytes]:
         """See PEP 3333."""
         whole = isinstance(self.response, list) and "Content-Length" in self.headers and not self._on_close
         bodiless = (

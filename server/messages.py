@@ -59,7 +59,8 @@ class PredictRequest:
     """A prediction asked for.
 
     ``version`` is a number, an alias or None for the default; ``outputs`` names the wanted outputs, None means all;
-    ``trace`` follows the request.
+    ``trace`` follows the request; ``arrived`` is when it came (``time.monotonic()``, None is now), from when
+    ``timeout_seconds`` counts.
     """
 
     model: str
@@ -69,6 +70,7 @@ class PredictRequest:
     route: str = ""
     request_id: str = ""
     timeout_seconds: float | None = None
+    arrived: float | None = None
     trace: Trace = field(default=NO_TRACE, repr=False, compare=False)
 
 

@@ -128,6 +128,10 @@ class Service:
                 answer = self.figures.answered(self._recorded(answer, request, clock))
             yield answer
 
+    def cancel(self, request_id: str) -> None:
+        """Ends what is done for the request of this id: it is answered with an error. An unknown id is no error."""
+        self.engine.cancel(request_id)
+
     def decision(self, decision_id: str) -> Decision:
         """A recorded decision, its digests checked."""
         return self._log().get(decision_id)
@@ -165,7 +169,10 @@ class Service:
         seconds = self.config.deadline_seconds
         if request.timeout_seconds is not None:
             seconds = min(seconds, request.timeout_seconds)
-        return Clock(time.monotonic() + seconds)
+        now = time.monotonic()
+        clock = Clock((now if request.arrived is None else request.arrived) + seconds)
+        _require_time(clock)
+        return clock
 
     def _decoded(self, loaded: LoadedModel, request: PredictRequest, clock: Clock) -> Decoded:
         request.trace.say(model=loaded.version.name, version=loaded.version.version)

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from flask import Flask
 
-from . import console, decisions, health, metadata, metrics, v1, v2
+from . import cancelling, console, decisions, health, metadata, metrics, v1, v2
 
 
 def register(app: Flask) -> None:
     """Adds every blueprint to the application."""
-    for module in (health, metadata, metrics, v1, v2, decisions, console):
+    for module in (health, metadata, metrics, v1, v2, cancelling, decisions, console):
         app.register_blueprint(module.blueprint)

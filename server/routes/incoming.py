@@ -3,22 +3,26 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Iterator, Mapping
+import time
+from collections.abc import Callable, Iterator, Mapping
+from functools import wraps
 from itertools import chain
 from typing import Any
 
 from flask import Response, current_app, g, request
 from werkzeug.datastructures import Headers
 
+from .. import shares
 from ..envelope import DECISION, REQUEST_ID
 from ..errors import BadRequest, UnsupportedMedia, message_of
-from ..gateway import BODY
+from ..gateway import ARRIVED, BODY
 from ..lean import PlainResponse
 from ..messages import Answer
 from ..service import Service
 from ..wire import negotiation, strict_json
 
 EXTENSION = "glasshouse"
+SHARE = "glasshouse.explain_share"
 DECISION_HEADER = "Glasshouse-Decision"
 MULTIPART = "multipart/form-data"
 _SIGNATURES = {b"\x89PNG\r\n\x1a\n": negotiation.PNG, b"\xff\xd8\xff": "image/jpeg"}
@@ -94,9 +98,43 @@ def no_query(expected: str) -> None:
         raise BadRequest(f"query {name[:60]!r}", "it", expected)
 
 
-def request_fields(route: str) -> dict[str, Any]:
-    """What a request message takes from HTTP rather than from the body."""
-    return {"route": route, "request_id": request.environ[REQUEST_ID], "trace": g.followed.trace}
+def admitted(route: str) -> dict[str, Any]:
+    """What a request message takes from HTTP rather than from the body. To be asked for before the body is decoded.
+
+    Raises:
+        DeadlineExceeded: its time was over before anything was done.
+        QueueFull: a prediction for which too much work waits already.
+        BadRequest: a time limit that is none.
+    """
+    environ, found = request.environ, service()
+    arrived = environ.get(ARRIVED) or time.monotonic()
+    seconds = shares.timeout_seconds(environ)
+    shares.require_time(arrived, seconds)
+    if route.endswith(("predict", "infer")):
+        shares.require_engine(found.engine, found.config, arrived, seconds)
+    fields = {"route": route, "request_id": environ[REQUEST_ID], "trace": g.followed.trace}
+    return {**fields, "arrived": arrived, "timeout_seconds": seconds}
+
+
+def explaining(view: Callable[..., Response]) -> Callable[..., Response]:
+    """A route that explains: refused at once where explanations hold their share, which its answer's end gives back."""
+
+    @wraps(view)
+    def within_share(*arguments: Any, **named: Any) -> Response:
+        share: shares.ExplainShare = current_app.extensions[SHARE]
+        share.take()
+        try:
+            response = view(*arguments, **named)
+        except BaseException:
+            share.give_back()
+            raise
+        if response.is_streamed:
+            response.call_on_close(share.give_back)
+        else:
+            share.give_back()
+        return response
+
+    return within_share
 
 
 def as_json(value: Any, answer: Answer | None = None) -> Response:

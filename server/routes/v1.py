@@ -9,7 +9,7 @@ from flask import Blueprint, Response, request
 from .. import drawing
 from ..messages import PredictRequest
 from ..wire import negotiation, options, v1
-from .incoming import as_json, as_lines, body_or_file, no_query, query, request_fields, respond, service
+from .incoming import admitted, as_json, as_lines, body_or_file, explaining, no_query, query, respond, service
 
 blueprint = Blueprint("v1", __name__)
 FORMS = (negotiation.JSON, negotiation.PNG, negotiation.SVG, negotiation.LINES)
@@ -28,6 +28,7 @@ def predict(name: str, version: str | None = None) -> Response:
 
 @blueprint.post("/v1/models/<name>:explain")
 @blueprint.post("/v1/models/<name>/versions/<version>:explain")
+@explaining
 def explain(name: str, version: str | None = None) -> Response:
     """Rows, or one image, in; predictions with explanations out, as they come or finished, or the picture of one."""
     form = negotiation.choose(request.headers.get("Accept"), FORMS)
@@ -43,6 +44,7 @@ def explain(name: str, version: str | None = None) -> Response:
 
 
 def _read(name: str, version: str | None, route: str) -> tuple[PredictRequest, dict[str, Any]]:
+    fields = admitted(route)
     content, media_type = body_or_file()
     payload, more = v1.read(content, media_type, query())
-    return PredictRequest(name, version, payload, **request_fields(route)), more
+    return PredictRequest(name, version, payload, **fields), more

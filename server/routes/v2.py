@@ -8,7 +8,7 @@ from .. import drawing
 from ..errors import BadRequest
 from ..messages import PredictRequest
 from ..wire import binary, negotiation, options, v2
-from .incoming import body, no_query, request_fields, respond, service
+from .incoming import admitted, body, explaining, no_query, respond, service
 
 blueprint = Blueprint("v2", __name__)
 
@@ -27,6 +27,7 @@ def infer(name: str, version: str | None = None) -> Response:
 
 @blueprint.post("/v2/models/<name>/explain")
 @blueprint.post("/v2/models/<name>/versions/<version>/explain")
+@explaining
 def explain(name: str, version: str | None = None) -> Response:
     """Tensors in; tensors and their explanation out, or the picture of it."""
     kinds = (negotiation.JSON, negotiation.BINARY, negotiation.PNG, negotiation.SVG)
@@ -41,13 +42,17 @@ def explain(name: str, version: str | None = None) -> Response:
 
 def _read(name: str, version: str | None, route: str) -> tuple[PredictRequest, v2.InferBody]:
     no_query("no query here; members stand in the JSON")
+    fields = admitted(route)
     framing = v2.read(body(), request.headers.get(binary.HEADER))
     asked = PredictRequest(
         name,
         version,
         framing.payload,
         outputs=framing.outputs,
-        timeout_seconds=framing.timeout_seconds,
-        **request_fields(route),
+        **{**fields, "timeout_seconds": _shorter(fields["timeout_seconds"], framing.timeout_seconds)},
     )
     return asked, framing
+
+
+def _shorter(one: float | None, other: float | None) -> float | None:
+    return min((seconds for seconds in (one, other) if seconds is not None), default=None)

@@ -21,7 +21,7 @@ GOOD = {"instances": [ROW]}
 
 def rules(client: FlaskClient) -> list[tuple[str, str]]:
     """Every method and address of the application, with names filled in that do not exist."""
-    filled = {"name": "nothing", "version": "9", "decision_id": "01JD0000000000000000000000.0"}
+    filled = {"name": "nothing", "version": "9", "decision_id": "01JD0000000000000000000000.0", "request_id": "!"}
     found = []
     for rule in client.application.url_map.iter_rules():
         values = {argument: filled.get(argument, "x") for argument in rule.arguments}

@@ -17,6 +17,7 @@ EXPECTED = [
     (errors.BodyTooLarge("why"), 413, "why"),
     (errors.BodyTooSlow("why"), 408, "why"),
     (errors.Overloaded("why"), 503, "why"),
+    (errors.ExplanationsFull("why"), 429, "why"),
     (errors.NotAcceptable("why"), 406, "why"),
     (errors.MethodNotOffered("why"), 422, "why"),
     (errors.InvalidOutput("output y", 3), 422, "output y, row 3"),
