@@ -95,6 +95,10 @@ class LeanFlask(Flask):
         """See Flask."""
         return None if request is None else RememberedRoutes(self, request)
 
+    def ensure_sync(self, func: Any) -> Any:
+        """See Flask; there are no coroutines here to look for."""
+        return func
+
     def routes_of(self, request: Request) -> MapAdapter:
         """Werkzeug's routes for a request."""
         return self.url_map.bind_to_environ(request.environ, subdomain="")

@@ -41,10 +41,11 @@ def body() -> bytes:
         UnsupportedMedia: it is compressed.
         BadRequest: fewer bytes came than ``Content-Length`` announced.
     """
-    coding = request.environ.get("HTTP_CONTENT_ENCODING", "identity").strip().lower()
+    environ = request.environ
+    coding = environ.get("HTTP_CONTENT_ENCODING", "identity").strip().lower()
     if coding not in ("", "identity"):
         raise UnsupportedMedia(f"Content-Encoding: got {coding[:40]!r}, expected an uncompressed body")
-    content: bytes | None = request.environ.get(BODY)
+    content: bytes | None = environ.get(BODY)
     if content is not None:  # the front has compared its length
         return content
     content = bytes(request.get_data(cache=True))

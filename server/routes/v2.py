@@ -11,6 +11,7 @@ from ..wire import binary, negotiation, options, v2
 from .incoming import admitted, body, explaining, no_query, respond, service
 
 blueprint = Blueprint("v2", __name__)
+HEADER_LENGTH = "HTTP_" + binary.HEADER.upper().replace("-", "_")
 
 
 @blueprint.post("/v2/models/<name>/infer")
@@ -43,7 +44,7 @@ def explain(name: str, version: str | None = None) -> Response:
 def _read(name: str, version: str | None, route: str) -> tuple[PredictRequest, v2.InferBody]:
     no_query("no query here; members stand in the JSON")
     fields = admitted(route)
-    framing = v2.read(body(), request.headers.get(binary.HEADER))
+    framing = v2.read(body(), request.environ.get(HEADER_LENGTH))
     asked = PredictRequest(
         name,
         version,

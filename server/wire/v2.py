@@ -125,6 +125,8 @@ def _outputs(entries: Any) -> tuple[list[str] | None, dict[str, bool]]:
 
 
 def _only(holder: Mapping[str, Any], known: frozenset[str], what: str) -> None:
+    if holder.keys() <= known:
+        return
     for name in holder:
         if name not in known:
             raise BadRequest(f"{what} member {name[:60]!r}".lstrip(), "it", "only " + ", ".join(sorted(known)))
@@ -147,7 +149,7 @@ def _flag(parameters: dict[str, Any], name: str, what: str) -> bool:
 
 
 def _refuse_unsupported(parameters: dict[str, Any], what: str) -> None:
-    for name in UNSUPPORTED_PARAMETERS:
+    for name in UNSUPPORTED_PARAMETERS if parameters else ():
         if parameters.get(name):
             raise BadRequest(f"{what}.{name}", "it", "a request without it: this server does not support it")
 
