@@ -125,11 +125,8 @@ def _outputs(entries: Any) -> tuple[list[str] | None, dict[str, bool]]:
 
 
 def _only(holder: Mapping[str, Any], known: frozenset[str], what: str) -> None:
-    if holder.keys() <= known:
-        return
-    for name in holder:
-        if name not in known:
-            raise BadRequest(f"{what} member {name[:60]!r}".lstrip(), "it", "only " + ", ".join(sorted(known)))
+    for name in sorted(holder.keys() - known):
+        raise BadRequest(f"{what} member {name[:60]!r}".lstrip(), "it", "only " + ", ".join(sorted(known)))
 
 
 def _object(holder: dict[str, Any], member: str, what: str) -> dict[str, Any]:
