@@ -56,6 +56,21 @@ class Tuning(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=Tr
     run_rows: int | None = None
     measured: Measured | None = None
 
+    @property
+    def told(self) -> str:
+        """The choice in words."""
+        words = {
+            "threads": self.threads,
+            "runs at a time": self.instances,
+            "items in a run": self.max_batch,
+            "ms of waiting for company": self.max_wait_ms,
+            "evaluations in a run of an explanation": self.run_rows,
+            "seconds until a request is given up": self.deadline_seconds,
+        }
+        return (
+            ", ".join(f"{value:g} {name}" for name, value in words.items() if value is not None) or "as the server is"
+        )
+
     @classmethod
     def from_bytes(cls, data: bytes) -> Tuning:
         """Read and validate JSON text in UTF-8. Raises InvalidTuning naming the first field that is wrong."""

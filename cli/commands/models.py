@@ -66,6 +66,9 @@ def show(name: str, version: str | None, raw: bool, store: Path | None, config_f
     line(f"created {manifest.created}, manifest {found.digest}")
     line(f"served {manifest.batching.mode} by {manifest.batching.mode}{_because(manifest.batching.reason)}")
     table(["file", ">bytes", "digest"], [(role, file.size, file.digest) for role, file in manifest.files.items()])
+    tuning = found.tuning()
+    if tuning is not None:
+        line(f"tuned: {tuning.told}")
     _show_tensors(manifest)
     if manifest.metrics:
         table(["metric", ">value"], [(metric, figure(value)) for metric, value in manifest.metrics.items()])

@@ -86,6 +86,4 @@ def _show(found: Tuning) -> None:
         ]
         table([">threads", ">at a time", ">batch", ">ms a run", ">items/s"], rows)
         line(f"{measured.machine}, {measured.cores} cores, {measured.runtime}, {measured.at}")
-    batch = "one item at a time" if found.max_batch is None else f"up to {found.max_batch} items in a run"
-    explained = "" if found.run_rows is None else f"; explanations {found.run_rows} evaluations in a run"
-    line(f"Chosen: {found.threads} threads, {found.instances} runs at a time, {batch}{explained}.")
+    line(f"Chosen: {found.told}.")

@@ -38,7 +38,7 @@ def model(name: str, version: str | None = None) -> Response:
 def config(name: str, version: str | None = None) -> Response:
     """The model configuration that Triton's clients read."""
     loaded = service().models.resolve(name, version)
-    return as_json(catalogue.model_config(loaded, service().config.max_batch))
+    return as_json(catalogue.model_config(loaded, loaded.tuning.max_batch or service().config.max_batch))
 
 
 @blueprint.get("/v2/models/<name>/stats")

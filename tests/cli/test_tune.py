@@ -20,7 +20,9 @@ def test_the_choice_is_shown_and_kept(glasshouse, store):
     point = next(each for each in kept.measured.table if (each.threads, each.instances, each.batch) == (1, 1, 2))
     assert [row[:3] for row in table][:2] == [["1", "1", "1"], ["1", "1", "2"]]
     assert np.isclose(float(table[1][3]), point.milliseconds, rtol=0.01)
-    assert f"Chosen: {kept.threads} threads, {kept.instances} runs at a time" in done.output
+    chosen = f"{kept.threads} threads, {kept.instances} runs at a time, {kept.max_batch} items in a run"
+    assert f"Chosen: {chosen}, 0 ms of waiting for company, " in done.output
+    assert f"tuned: {chosen}, " in glasshouse("models", "show", "linear").output
     assert "Kept with linear version 1." in done.output
     assert store.verify() == []
 

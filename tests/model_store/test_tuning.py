@@ -24,6 +24,8 @@ def test_it_is_read_as_it_was_written():
     assert Tuning.from_bytes(TUNING.to_bytes()) == TUNING
     assert json.loads(TUNING.to_bytes())["measured"]["table"][0]["batch"] == 8
     assert Tuning.from_bytes(b"{}") == Tuning()
+    assert Tuning(max_batch=3, max_wait_ms=0.5).told == "3 items in a run, 0.5 ms of waiting for company"
+    assert Tuning().told == "as the server is"
 
 
 @pytest.mark.parametrize(

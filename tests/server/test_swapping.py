@@ -305,3 +305,27 @@ def test_more_models_than_may_be_kept_take_turns(open_own: Callable[..., Service
         assert answered(service) == (1, 2.0)
         np.testing.assert_array_equal(service.predict(other).outputs["y"], [[3, 6, 9]])
         until(lambda: len(service.engine.statistics().sessions) == 1)
+
+
+def test_a_request_looks_at_the_time_of_one_folder_and_reads_nothing(
+    store: Store, open_own: Callable[..., Service], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    service = open_own()
+    service.predict(ASK)
+    asked: list[str] = []
+    for name in ("changed_at", "resolve", "numbers", "aliases", "models"):
+        real = getattr(Store, name)
+
+        def counting(self: Any, *arguments: Any, _name: str = name, _real: Any = real) -> Any:
+            if threading.current_thread() is threading.main_thread():  # the watching looks for itself
+                asked.append(_name)
+            return _real(self, *arguments)
+
+        monkeypatch.setattr(Store, name, counting)
+    for _ in range(5):
+        service.predict(ASK)
+    assert asked == ["changed_at"] * 5
+    store.set_alias("price", "default", 1)
+    asked.clear()
+    service.predict(ASK)
+    assert "resolve" in asked, "a change is looked at"

@@ -16,7 +16,7 @@ from hypothesis import strategies as st
 
 import engine
 from model_store import Point, Store, Tuning
-from server import Config, Service, open_service, tune
+from server import Config, Service, create_app, open_service, tune
 from server.errors import ModelUnusable
 from server.loaded import LoadedModel
 from server.messages import ExplainRequest, PredictRequest, Rows
@@ -153,6 +153,8 @@ def test_a_running_server_takes_it_on(store: Store, service: Service, monkeypatc
     assert after.runs.batch_items_max == 2
     np.testing.assert_array_equal(after.outputs["price"], before.outputs["price"])
     assert service.models.resolve("price", None).source.run_rows == 3
+    client = create_app(service.config, service).test_client()
+    assert client.get("/v2/models/price/config").get_json()["max_batch_size"] == 2
     explained = service.explain(ExplainRequest("price", None, ROWS, method="integrated_gradients"))
     np.testing.assert_allclose(explained.values["x"], [[2.0 * row, -1.0, 1.0] for row in range(5)], rtol=1e-6)
     store.set_tuning("price", 1, None)
