@@ -44,7 +44,12 @@ def rows_within(seconds: float, one: float, many: float) -> int:
     """How many rows a run of so many seconds has, where one row takes `one` and `MEASURED_ROWS` rows take `many`
     seconds: a power of two, at least 1."""
     each = max((many - one) / (MEASURED_ROWS - 1), 1e-9)
-    rows = min(1 + (seconds - one) / each, MOST_ROWS)
+    return rows_at(seconds - one + each, each)
+
+
+def rows_at(seconds: float, each: float) -> int:
+    """How many rows a run of so many seconds has, where each takes so many: a power of two, at least 1."""
+    rows = min(seconds / each, MOST_ROWS)
     return 1 << max(0, int(rows).bit_length() - 1) if rows >= 1 else 1
 
 

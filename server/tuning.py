@@ -22,6 +22,7 @@ import numpy as np
 import engine
 from model_store import Measured, ModelVersion, Point, Tuning, to_model_layout
 
+from . import quantum
 from .errors import ModelUnusable
 from .loaded import LoadedModel, file_of, naming
 from .machine import cpu
@@ -30,9 +31,6 @@ from .messages import Array
 LATENCY_FACTOR = 1.5
 BATCH_SECONDS = 0.1
 TIE = 0.05
-QUANTUM_SECONDS = 0.05  # that a run of an explanation should take at most, as the engine's explain_quantum_ms
-GRADIENT_EVALUATIONS = 3  # what a gradient costs: the way there, and about twice as much back
-MOST_ROWS = 1 << 16
 SHORTEST_SECONDS = 0.02
 Tell = Callable[[Point], None]
 
@@ -172,14 +170,13 @@ def closed_loop(run: Callable[[], object], callers: int, seconds: float) -> list
 
 
 def _tuning(best: Point, loaded: LoadedModel, deadline: float | None, measured: Measured) -> Tuning:
-    per_row = best.milliseconds / 1e3 / best.batch
-    rows = int(QUANTUM_SECONDS / (GRADIENT_EVALUATIONS * per_row))
+    rows = quantum.rows_at(quantum.CPU_MS / 1e3 / quantum.COST, best.milliseconds / 1e3 / best.batch)
     return Tuning(
         max_batch=None if loaded.row_by_row else best.batch,
         max_wait_ms=0.0,
         instances=best.instances,
         threads=best.threads,
         deadline_seconds=deadline,
-        run_rows=None if loaded.row_by_row else min(MOST_ROWS, max(1, rows)),
+        run_rows=None if loaded.row_by_row else rows,
         measured=measured,
     )
