@@ -28,9 +28,10 @@ EXTENSIONS = (
 PLATFORM = "onnxruntime_onnx"
 
 
-def server_metadata() -> dict[str, Any]:
-    """The body of ``GET /v2``."""
-    return {"name": NAME, "version": VERSION, "extensions": list(EXTENSIONS)}
+def server_metadata(info: engine.EngineInfo) -> dict[str, Any]:
+    """The body of ``GET /v2``; its parameters say what computes the answers, the device that is tried first first."""
+    runtime = {"runtime": info.runtime, "runtime_version": info.version, "providers": list(info.providers)}
+    return {"name": NAME, "version": VERSION, "extensions": list(EXTENSIONS), "parameters": runtime}
 
 
 def model_metadata(version: ModelVersion, numbers: list[int]) -> dict[str, Any]:

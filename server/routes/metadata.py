@@ -15,7 +15,7 @@ blueprint = Blueprint("metadata", __name__)
 @blueprint.get("/v2")
 def server() -> Response:
     """Name, version and extensions."""
-    return as_json(catalogue.server_metadata())
+    return as_json(catalogue.server_metadata(service().engine.info()))
 
 
 @blueprint.get("/v1/models")

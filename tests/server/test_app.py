@@ -107,6 +107,7 @@ def test_metadata(client: FlaskClient, answer_of: Answer) -> None:
     server = answer_of(client.get("/v2"))
     assert server["name"] == "glasshouse"
     assert {"binary_tensor_data", "statistics", "explain"} <= set(server["extensions"])
+    assert server["parameters"]["providers"] == ["CPUExecutionProvider"]
     names = ["broken", "flowers", "patch", "price", "single"]
     assert answer_of(client.get("/v1/models")) == {"models": names}
     assert answer_of(client.get("/v2/models")) == {"models": names}
