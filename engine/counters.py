@@ -213,17 +213,16 @@ class Counters:
     def run(self, digest: str, lane: str, *, items: int, input_ns: int, infer_ns: int, output_ns: int) -> None:
         """One run that succeeded: the items it carried and where its time went."""
         with self._lock:
-            self._items += items
-            self._runs += 1
-            self._lanes[lane].batch.add(items)
-            self._lanes[lane].run.add(infer_ns / 1e9)
-            batches = self._of(digest).batches
-            batch = batches.get(items)
-            if batch is None:
-                batch = batches[items] = _Batch()
-            batch.input.add(input_ns)
-            batch.infer.add(infer_ns)
-            batch.output.add(output_ns)
+            self._count(self._of(digest), lane, items, input_ns, infer_ns, output_ns)
+
+    def at_once(self, digest: str, lane: str, *, items: int, infer_ns: int) -> None:
+        """One request that did not wait and had a run of its own, which succeeded."""
+        with self._lock:
+            artifact = self._of(digest)
+            self._count(artifact, lane, items, 0, infer_ns, 0)
+            self._lanes[lane].queue.add(0.0)
+            artifact.queue.add(0)
+            artifact.success.add(infer_ns)
 
     def request(self, digest: str, lane: str, *, queue_ns: int, total_ns: int, succeeded: bool) -> None:
         """One request that was run: how long it waited, how long it took from its arrival on, how it ended."""
@@ -265,6 +264,18 @@ class Counters:
                 artifacts={digest: artifact.frozen() for digest, artifact in self._artifacts.items()},
                 lanes={name: lane.frozen(queued.get(name, (0, 0))) for name, lane in self._lanes.items()},
             )
+
+    def _count(self, artifact: _Artifact, lane: str, items: int, input_ns: int, infer_ns: int, output_ns: int) -> None:
+        self._items += items
+        self._runs += 1
+        self._lanes[lane].batch.add(items)
+        self._lanes[lane].run.add(infer_ns / 1e9)
+        batch = artifact.batches.get(items)
+        if batch is None:
+            batch = artifact.batches[items] = _Batch()
+        batch.input.add(input_ns)
+        batch.infer.add(infer_ns)
+        batch.output.add(output_ns)
 
     def _of(self, digest: str) -> _Artifact:
         artifact = self._artifacts.get(digest)

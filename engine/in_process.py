@@ -65,18 +65,18 @@ class InProcessEngine:
         self._refuse_unwanted(arrived, lane, deadline, tag)
         session = self._sessions.get(artifact, deadline)
         checked = check(artifact, session, feeds)
-        request = Request(artifact, session, checked, lane, deadline, arrived, threading.Condition(self._lock), tag)
+        request = Request(artifact, session, checked, lane, deadline, arrived, tag)
         if lane == "predict" and self._is_short(request):
-            self._run_at_once(request)
-        else:
-            with self._lock:
-                self._admit(request)
-                try:
-                    self._see_through(request)
-                finally:
-                    if request.waiting:
-                        self._schedule.lanes.remove(request)
-                    self._wake_next()
+            return self._run_at_once(request)
+        request.wake = threading.Condition(self._lock)
+        with self._lock:
+            self._admit(request)
+            try:
+                self._see_through(request)
+            finally:
+                if request.waiting:
+                    self._schedule.lanes.remove(request)
+                self._wake_next()
         if isinstance(request.outcome, RunResult):
             return request.outcome
         raise request.outcome or RunFailed("the run ended without an outcome")
@@ -151,10 +151,12 @@ class InProcessEngine:
             and not self._closed
         )
 
-    def _run_at_once(self, request: Request) -> None:
+    def _run_at_once(self, request: Request) -> RunResult:
+        """In this thread, beside any other run."""
         request.waiting, request.started = False, request.arrived
-        (request.outcome,) = self._runner.execute(Running([request]))
-        self._learn(request, request.outcome)
+        outcome = self._runner.at_once(request)
+        self._schedule.pace.learn(request.checked.key, request.checked.items, outcome.run_seconds)
+        return outcome
 
     def _admit(self, request: Request) -> None:
         if self._closed:

@@ -22,7 +22,8 @@ UNTUNED = Knobs()
 
 @dataclass(eq=False)
 class Request:
-    """One caller's work. `outcome` is set once, by whoever ran it, and `wake` tells the caller."""
+    """One caller's work. `outcome` is set once, by whoever ran it, and `wake` (of a request that waits) tells the
+    caller."""
 
     artifact: Artifact
     session: Session
@@ -30,8 +31,8 @@ class Request:
     lane: Lane
     deadline: float | None
     arrived: float
-    wake: threading.Condition
     tag: str = ""
+    wake: threading.Condition = field(init=False, repr=False)
     waiting: bool = True
     cancelled: bool = False
     started: float = 0.0

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import threading
-
 import numpy as np
 import pytest
 
@@ -14,7 +12,7 @@ from engine.protocol import LANES
 
 def request(key, items=1, lane="predict", deadline=None, arrived=0.0):
     checked = Checked({"x": np.zeros((items, 1))}, items, (key,), None, None, True)
-    return Request(None, None, checked, lane, deadline, arrived, threading.Condition())
+    return Request(None, None, checked, lane, deadline, arrived)
 
 
 def drained(lanes, limit):

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import threading
 from types import SimpleNamespace
 
 import numpy as np
@@ -21,7 +20,7 @@ RULES = Rules(max_batch=4, max_wait=0.0, threads=4, quantum={"predict": 0.2, "ex
 def request(key, *, items=1, lane="predict", threads=4, arrived=0.0, **knobs):
     checked = Checked({"x": np.zeros((items, 1))}, items, (key,), None, None, True)
     artifact = SimpleNamespace(digest=key, knobs=Knobs(**knobs))
-    return Request(artifact, SimpleNamespace(threads=threads), checked, lane, None, arrived, threading.Condition())
+    return Request(artifact, SimpleNamespace(threads=threads), checked, lane, None, arrived)
 
 
 def schedule(*requests):
