@@ -15,7 +15,7 @@ from __future__ import annotations
 import time
 from collections.abc import Iterator
 from dataclasses import dataclass, field, replace
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import TypeVar
 
@@ -170,9 +170,9 @@ class Service:
         if request.timeout_seconds is not None:
             seconds = min(seconds, request.timeout_seconds)
         now = time.monotonic()
-        clock = Clock((now if request.arrived is None else request.arrived) + seconds)
-        _require_time(clock)
-        return clock
+        came = now if request.arrived is None else request.arrived
+        received_at = datetime.now(UTC) - timedelta(seconds=now - came)
+        return Clock(came + seconds, received_at, int(came * 1e9))
 
     def _decoded(self, loaded: LoadedModel, request: PredictRequest, clock: Clock) -> Decoded:
         request.trace.say(model=loaded.version.name, version=loaded.version.version)
