@@ -46,6 +46,7 @@ def create_app(config: Config, service: Service | None = None) -> Flask:
     follower = Follower(service)
     app.before_request(follower.begin)
     app.after_request(follower.finish)
+    app.teardown_request(follower.abandon)
     app.register_error_handler(HTTPException, _http_error)
     app.register_error_handler(Exception, _error)
     app.wsgi_app = Envelope(app.wsgi_app)  # type: ignore[method-assign]  # as Flask's own documentation has it

@@ -16,6 +16,7 @@ from .envelope import REQUEST_ID
 from .gateway import ARRIVED
 from .messages import Answer
 from .metrics import Figures
+from .pool import MustWait
 from .service import Service
 from .stages import NO_TRACE, Trace
 
@@ -26,7 +27,7 @@ NO_ROUTE = "none"
 class Followed:
     """A request on its way: its route, the name in its address that may be a model's, and what went wrong.
 
-    ``started`` is when it came, on ``time.monotonic``.
+    ``started`` is when it came, on ``time.monotonic``, ``waited`` how many seconds passed before it was begun.
     """
 
     service: Service
@@ -34,6 +35,7 @@ class Followed:
     route: str
     name: str
     started: float
+    waited: float
     trace: Trace
     error: str | None = None
 
@@ -50,7 +52,8 @@ class Followed:
     def end(self, status: int) -> None:
         """Its answer is out."""
         model = self.service.models.known(self.name) if self.name else ""
-        self.figures.ended(self.route, model, status, time.monotonic() - self.started, self.error)
+        seconds = time.monotonic() - self.started
+        self.figures.ended(self.route, model, status, seconds, self.waited, self.error)
         self.trace.end(status, self.error)
 
 
@@ -71,8 +74,13 @@ class Follower:
         name = _model(asked.view_args) if rule is not None and "/models/" in rule.rule else ""
         figures = self._service.figures
         arrived = asked.environ[ARRIVED]
-        g.followed = Followed(self._service, figures, route, name, arrived, trace)
-        figures.began(time.monotonic() - arrived)
+        g.followed = Followed(self._service, figures, route, name, arrived, time.monotonic() - arrived, trace)
+        figures.began()
+
+    def abandon(self, error: BaseException | None) -> None:
+        """It has to be answered elsewhere."""
+        if isinstance(error, MustWait):
+            self._service.figures.abandoned()
 
     def finish(self, response: Response) -> Response:
         """The answer is ready; where it is a stream, it ends later."""

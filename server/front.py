@@ -22,9 +22,13 @@ from granian.rsgi import ProtocolClosed, ProtocolError  # type: ignore[attr-defi
 from . import envelope, gateway
 from .errors import BadRequest, BodyTooLarge, BodyTooSlow, Overloaded, ServerError
 from .logs import access, flush, log
-from .pool import Pool, step_aside
+from .pool import MustWait, Pool, step_aside, without_waiting
 
 LOOK_SECONDS = 0.001
+# What may be done in the loop, before a thread could be woken for it: addresses, and the largest body.
+PROMPT = ("/infer", ":predict", "/v2/health/live")
+PROMPT_BYTES = 16 * 1024
+RETRY_SECONDS, MOST_REMEMBERED = 1.0, 1024
 
 
 class Front:
@@ -37,6 +41,8 @@ class Front:
         max_body: largest body in bytes.
         body_seconds: how long a body may take to arrive.
         refused: told the status and the type of error of each request that is refused here.
+        prompt: whether small predictions are tried in the loop itself. What would have to wait there (`pool.MustWait`)
+            is done in a thread, and so are others at its address for a second.
     """
 
     def __init__(
@@ -48,6 +54,7 @@ class Front:
         max_body: int,
         body_seconds: float,
         refused: Callable[[int, str], None] = lambda *_: None,
+        prompt: bool = False,
     ) -> None:
         self._application = application
         self._threads = threads
@@ -55,6 +62,10 @@ class Front:
         self._max_body = max_body
         self._body_seconds = body_seconds
         self._refused = refused
+        self._prompt = prompt
+        self._not_before: dict[str, float] = {}
+        self._readers: dict[asyncio.Task[Any], float] = {}
+        self._late: set[asyncio.Task[Any]] = set()
         self._under_way = 0
         self._answered: deque[asyncio.Future[None]] = deque()
         self._telling = False
@@ -64,6 +75,7 @@ class Front:
         """Called once by Granian, before the first request."""
         self._loop = loop
         self._pool = Pool(self._threads)
+        self._sweep()
 
     def __rsgi_del__(self, loop: asyncio.AbstractEventLoop) -> None:
         """Called once by Granian, after the last request."""
@@ -79,13 +91,29 @@ class Front:
         except ServerError as error:
             self._refuse(scope, protocol, error, arrived)
             return
+        if self._prompt and scope.path.endswith(PROMPT) and self._answered_here(scope, protocol, body, arrived):
+            return
         self._under_way += 1
         answered = self._loop.create_future()
         if not self._looking:
             self._looking = True
             self._loop.call_later(LOOK_SECONDS, self._look)
-        self._pool.submit(partial(self._answer, scope, protocol, body, arrived, answered))
+        self._pool.submit(partial(self._answer_and_tell, scope, protocol, body, arrived, answered))
         await answered
+
+    def _answered_here(self, scope: Any, protocol: Any, body: bytes, arrived: float) -> bool:
+        """Whether it could be answered without waiting for anything."""
+        if len(body) > PROMPT_BYTES or self._not_before.get(scope.path, 0.0) > arrived:
+            return False
+        try:
+            with without_waiting():
+                self._answer(scope, protocol, body, arrived)
+        except MustWait:
+            if len(self._not_before) >= MOST_REMEMBERED:
+                self._not_before.clear()
+            self._not_before[scope.path] = arrived + RETRY_SECONDS
+            return False
+        return True
 
     def _look(self) -> None:
         self._looking = self._pool.look()
@@ -110,16 +138,35 @@ class Front:
             return b""
         if not chunked and int(announced) > self._max_body:
             raise BodyTooLarge(f"body: got {announced} bytes, expected at most {self._max_body}")
+        reader = asyncio.current_task()
+        assert reader is not None  # noqa: S101 # a coroutine that runs is a task's
+        self._readers[reader] = time.monotonic() + self._body_seconds
         try:
-            async with asyncio.timeout(self._body_seconds):
-                body = await self._counted(protocol) if chunked else await protocol()
-        except TimeoutError as error:
+            body = await self._counted(protocol) if chunked else await protocol()
+        except asyncio.CancelledError as error:
+            if reader not in self._late:
+                raise
+            self._late.discard(reader)
+            reader.uncancel()
             raise BodyTooSlow(f"body: got a part of it, expected all of it in {self._body_seconds:g} s") from error
         except (ProtocolClosed, ProtocolError) as error:
             raise BadRequest("body", "a part of it", f"{announced or 'all'} bytes") from error
+        finally:
+            del self._readers[reader]
         if not chunked and len(body) != int(announced):
             raise BadRequest("body", f"{len(body)} bytes", f"the {announced} that Content-Length announces")
         return bytes(body)
+
+    def _sweep(self) -> None:
+        """Now and then: ends the reading of bodies that take too long. One look at all costs less than a timer each."""
+        now = time.monotonic()
+        for reader, until in self._readers.items():
+            if until > now:
+                break  # those behind came later
+            if reader not in self._late:
+                self._late.add(reader)
+                reader.cancel()
+        self._loop.call_later(min(1.0, self._body_seconds / 4), self._sweep)
 
     async def _counted(self, protocol: Any) -> bytes:
         """A body of unknown length. Its end is one empty piece; a second one says that it broke off before."""
@@ -144,8 +191,17 @@ class Front:
         self._refused(status, type(error).__name__)
         access(request_id, None, scope.method, scope.path, status, time.monotonic() - arrived)
 
-    def _answer(self, scope: Any, protocol: Any, body: bytes, arrived: float, answered: asyncio.Future[None]) -> None:
-        """In a thread: calls the application and answers by itself; the loop only learns that it is done."""
+    def _answer_and_tell(
+        self, scope: Any, protocol: Any, body: bytes, arrived: float, answered: asyncio.Future[None]
+    ) -> None:
+        """In a thread, which answers by itself; the loop only learns that it is done."""
+        try:
+            self._answer(scope, protocol, body, arrived)
+        finally:
+            self._tell(answered)
+
+    def _answer(self, scope: Any, protocol: Any, body: bytes, arrived: float) -> None:
+        """Calls the application and answers. Raises MustWait in the loop."""
         try:
             status, headers, chunks = gateway.call(self._application, gateway.environ(scope, body, arrived))
             try:
@@ -159,8 +215,6 @@ class Front:
             log().error("request failed", extra={"error": type(error).__name__}, exc_info=error)
             status, failed, content = envelope.failure(error)
             protocol.response_bytes(status, list(failed.items()), content)
-        finally:
-            self._tell(answered)
 
     def _stream(self, transport: Any, chunks: Any) -> None:
         """Piece by piece, until the client has left: then the pieces are closed, and the work behind them ends."""

@@ -29,6 +29,7 @@ from .loaded import LoadedModel, LoadedModels
 from .loaders import Loaders
 from .logs import log, reasons
 from .places import Coming, Failure, Place
+from .pool import step_aside
 from .withdrawn import Withdrawn
 
 WATCH_SECONDS = 1.0
@@ -79,6 +80,7 @@ class InService:
         current = place.current
         if current is not None and place.changed == self._changed(name) and self._models.used(current):
             return current
+        step_aside()
         current, coming = self._look(place)
         return current if current is not None else self._landed(coming, deadline)
 

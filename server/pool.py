@@ -12,7 +12,8 @@ from __future__ import annotations
 
 import threading
 from collections import deque
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from queue import SimpleQueue
 
 Job = Callable[[], None]
@@ -93,11 +94,30 @@ class Pool:
             return self._jobs.popleft()
 
 
+class MustWait(BaseException):
+    """What was to be done without waiting would have to wait. No `Exception`: no handler of errors is to answer it."""
+
+
+@contextmanager
+def without_waiting() -> Iterator[None]:
+    """In here, `step_aside` raises `MustWait`, before anything was done that cannot be done again elsewhere."""
+    _own.hurried = True
+    try:
+        yield
+    finally:
+        _own.hurried = False
+
+
 def step_aside() -> None:
     """What follows may wait for something else than the interpreter: lets another thread lead, if this one does.
 
     Costs next to nothing where no requests wait, and is nothing at all in threads of no pool.
+
+    Raises:
+        MustWait: nothing may wait here.
     """
+    if getattr(_own, "hurried", False):
+        raise MustWait
     pool: Pool | None = getattr(_own, "pool", None)
     if pool is not None:
         pool.step_aside(_own.term)

@@ -82,11 +82,15 @@ class Figures:
         self._answers: dict[Labels, _Answers] = defaultdict(_Answers)
         self._explained: dict[Labels, _Explained] = defaultdict(_Explained)
 
-    def began(self, waited: float) -> None:
-        """A request has its thread, so many seconds after it came."""
+    def began(self) -> None:
+        """A request is being answered."""
         with self._lock:
             self._in_flight += 1
-            self._waits.add(waited)
+
+    def abandoned(self) -> None:
+        """A request is answered elsewhere, as if it had not begun."""
+        with self._lock:
+            self._in_flight -= 1
 
     def refused(self, status: int, error: str) -> None:
         """A request was refused before its address was looked at."""
@@ -94,10 +98,14 @@ class Figures:
             self._requests[FRONT, "", status] += 1
             self._errors[FRONT, "", error] += 1
 
-    def ended(self, route: str, model: str, status: int, seconds: float, error: str | None = None) -> None:
-        """A request was answered; ``error`` is the type of what went wrong, ``model`` empty or of the store."""
+    def ended(
+        self, route: str, model: str, status: int, seconds: float, waited: float, error: str | None = None
+    ) -> None:
+        """A request was answered; ``waited`` is how many of the ``seconds`` passed before it was begun, ``error`` the
+        type of what went wrong, ``model`` empty or of the store."""
         with self._lock:
             self._in_flight -= 1
+            self._waits.add(waited)
             self._requests[route, model, status] += 1
             self._seconds[route, model].add(seconds)
             if error is not None:

@@ -69,7 +69,7 @@ def test_requests_are_counted_by_route_model_and_status(client: FlaskClient) -> 
     assert found("glasshouse_request_errors_total") == 1
     assert found("glasshouse_request_seconds_count", route="v1.predict") == 4
     assert found("glasshouse_requests_in_flight") == 1, "the scrape itself"
-    assert found("glasshouse_request_wait_seconds_count") == 7
+    assert found("glasshouse_request_wait_seconds_count") == 6
     assert found("glasshouse_rows_total", operation="predict", model="flowers") == 3 + 2
 
 
