@@ -26,11 +26,12 @@ class Pool:
 
     def __init__(self, threads: int) -> None:
         self._jobs: deque[Job] = deque()
-        self._bell: SimpleQueue[int] = SimpleQueue()
+        self._asleep: list[SimpleQueue[int]] = []
         self._lock = threading.Lock()
         # Leadership is a term; a thread leads while the term it was given is the pool's. None: nobody leads.
         self._term: int | None = None
         self._terms = 0
+        self._vacant = False
         self._started = self._seen = self._idle_looks = 0
         for number in range(threads):
             threading.Thread(target=self._work, name=f"request-{number}", daemon=True).start()
@@ -66,32 +67,46 @@ class Pool:
                 self._appoint()
 
     def _appoint(self) -> None:
-        """A new term begins; the thread that hears the bell leads. The lock is held."""
+        """A new term begins: of those who sleep, the one who worked last leads; else whoever finishes first.
+
+        The lock is held.
+        """
+        self._begin()
+        if self._asleep:
+            self._asleep.pop().put(self._terms)
+        else:
+            self._vacant = True
+
+    def _begin(self) -> None:
         self._terms += 1
         self._term = self._terms
-        self._bell.put(self._term)
+        self._vacant = False
 
     def _work(self) -> None:
-        _own.pool = self
+        bell: SimpleQueue[int] = SimpleQueue()
+        _own.pool, _own.term = self, None
         while True:
-            _own.term = self._bell.get()
-            while (job := self._next()) is not None:
+            while (job := self._next(bell)) is not None:
                 job()
                 del job  # what it holds is not kept until the next one comes
+            _own.term = bell.get()
 
-    def _next(self) -> Job | None:
-        """The next job, for the thread that leads or for one that has finished while nobody leads; None: sleep."""
+    def _next(self, bell: SimpleQueue[int]) -> Job | None:
+        """The next job, for the thread that leads or for one that has finished while nobody does.
+
+        None: sleep until the bell rings, which has then been left where it is found.
+        """
         with self._lock:
-            if self._term is None and self._jobs:
-                self._terms += 1
-                self._term = _own.term = self._terms
-            if self._term != _own.term:
-                return None
-            if not self._jobs:
-                self._term = None
-                return None
-            self._started += 1
-            return self._jobs.popleft()
+            if self._jobs and (self._term is None or self._vacant):
+                self._begin()
+                _own.term = self._term
+            if self._term == _own.term and self._jobs:
+                self._started += 1
+                return self._jobs.popleft()
+            if self._term == _own.term or self._vacant:
+                self._term, self._vacant = None, False
+            self._asleep.append(bell)
+            return None
 
 
 class MustWait(BaseException):
