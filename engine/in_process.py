@@ -146,7 +146,7 @@ class InProcessEngine:
         return (
             shortest is not None
             and shortest < self._settings.at_once_us / 1e6
-            and request.checked.items <= self._settings.at_once_items
+            and request.checked.items <= min(self._settings.at_once_items, request.most(self._settings.max_batch))
             and not request.wait(self._settings.max_wait_ms)
             and not self._closed
         )

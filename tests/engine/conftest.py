@@ -192,7 +192,7 @@ def make_engine() -> Iterator[Callable[..., engine.InProcessEngine]]:
     made: list[engine.InProcessEngine] = []
 
     def make(**settings: Any) -> engine.InProcessEngine:
-        made.append(engine.InProcessEngine(**{"threads": 1, "at_once_us": 0, **settings}))
+        made.append(engine.InProcessEngine(**{"threads": 1, "at_once_us": 0, "predict_quantum_ms": 1e9, **settings}))
         return made[-1]
 
     yield make
