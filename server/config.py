@@ -80,6 +80,14 @@ class Config:
     waiting_requests: int = _setting(
         "integer", 256, "Requests that may wait for a thread of one worker; more are refused.", minimum=0
     )
+    wait_seconds: float = _setting(
+        "number",
+        0.25,
+        "Seconds that a request may have to wait for a thread, judged by how many wait and how fast they are taken; "
+        "beyond that it is refused.",
+        minimum=0.001,
+        maximum=86_400,
+    )
     connections: int = _setting(
         "integer", 8192, "Connections one worker keeps open; more wait to be accepted.", minimum=1, maximum=1_000_000
     )

@@ -38,6 +38,7 @@ class Front:
         application: the WSGI application.
         threads: how many requests are answered at the same time.
         waiting: how many more may wait for a thread; beyond that they are refused with 503.
+        wait_seconds: how long one may have to wait for a thread, as far as can be told; others are refused too.
         max_body: largest body in bytes.
         body_seconds: how long a body may take to arrive.
         refused: told the status and the type of error of each request that is refused here.
@@ -53,12 +54,14 @@ class Front:
         waiting: int,
         max_body: int,
         body_seconds: float,
+        wait_seconds: float = 0.25,
         refused: Callable[[int, str], None] = lambda *_: None,
         prompt: bool = False,
     ) -> None:
         self._application = application
         self._threads = threads
         self._most = threads + waiting
+        self._wait_seconds = wait_seconds
         self._max_body = max_body
         self._body_seconds = body_seconds
         self._refused = refused
@@ -123,6 +126,8 @@ class Front:
     def _require_room(self) -> None:
         if self._under_way >= self._most:
             raise Overloaded(f"requests: got one more than the {self._most} that may be under way, expected it later")
+        if (wait := self._pool.wait_ahead()) > self._wait_seconds:
+            raise Overloaded(f"requests: one more would wait about {wait:.1f} s for a thread, expected it later")
 
     async def _body(self, scope: Any, protocol: Any) -> bytes:
         """The whole body.

@@ -154,6 +154,7 @@ def _worker(config: Config, parent: int, places: Sequence[Place], shared: Path) 
         waiting=config.waiting_requests,
         max_body=config.max_body_bytes,
         body_seconds=config.body_seconds,
+        wait_seconds=config.wait_seconds,
         refused=service.figures.refused,
         # A commit, another process and a trace that is sent are waited for each time.
         prompt=config.audit == "off" and not places and service.traces is None,
