@@ -6,8 +6,8 @@ All servers run at once on this machine with the load generator beside them, and
 median of those of the rounds. *Closed loop*: each connection asks again as soon as it is answered. *Open loop*:
 requests are due at a fixed rate, and latency counts from when each was due (no coordinated omission). The *raw session*
 is ONNX Runtime called in the benchmark's own process, with the batch size and threads that are best here: the ceiling.
-The *empty route* reads the same body and answers a constant: Flask behind Granian's WSGI. *KServe* is its Python server
-with a model that runs the same file. One HTTP worker each; weights are random.
+The *empty route* reads the same body and answers a constant: Flask behind the server's own front. *KServe* is its
+Python server with a model that runs the same file. One HTTP worker each; weights are random.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ from pathlib import Path
 
 import onnxruntime
 
-from benchmarks.support import asking, models, processes
+from benchmarks.support import asking, models, peer_empty, processes
 from benchmarks.support.ceiling import Ceiling, ceiling
 from benchmarks.support.clients import load_of, open_loop
 from benchmarks.support.load import Load, closed_loop, generator, number
@@ -83,7 +83,7 @@ def closed_loops(given: argparse.Namespace, servers: dict[str, Server], ceilings
                 for name, server in servers.items():
                     if protocol == JPEG and name == KSERVE:
                         continue  # its server takes no pictures
-                    asked = replace(ask, path="/empty") if name == EMPTY else ask
+                    asked = replace(ask, path=peer_empty.PATH) if name == EMPTY else ask
                     load = closed_loop(server.port, asked, connections, given.seconds if turn else 1)
                     of.setdefault(name, []).extend([load] * bool(turn))  # turn 0 warms up
                 rate = ceilings[model].again(given.seconds if turn else 1)

@@ -16,17 +16,20 @@ from .setting import Setting
 
 if TYPE_CHECKING:
     from .app import create_app
+    from .front import Front
     from .metrics import metrics_page
     from .service import Service
-    from .serving import check, open_service, serve
+    from .serving import check, listener, open_service, serve
     from .tuning import tune
     from .welcome import banner
 
 _SERVING = {
+    "Front": ".front",
     "Service": ".service",
     "banner": ".welcome",
     "check": ".serving",
     "create_app": ".app",
+    "listener": ".serving",
     "metrics_page": ".metrics",
     "open_service": ".serving",
     "serve": ".serving",
@@ -37,6 +40,7 @@ __all__ = [
     "SETTINGS",
     "Config",
     "ConfigError",
+    "Front",
     "ServerError",
     "Service",
     "Setting",
@@ -44,6 +48,7 @@ __all__ = [
     "check",
     "configuration_page",
     "create_app",
+    "listener",
     "load_config",
     "metrics_page",
     "open_service",

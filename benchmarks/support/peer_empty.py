@@ -6,8 +6,13 @@ python -m benchmarks.support.peer_empty PORT THREADS
 from __future__ import annotations
 
 import sys
+from functools import partial
 from typing import Any
 
+import server
+
+# An address at which the front tries to answer in its loop, as it does for predictions.
+PATH = "/empty/infer"
 ANSWER = b'{"outputs":[]}'
 
 
@@ -17,7 +22,7 @@ def application() -> Any:
 
     app = Flask("empty")
 
-    @app.route("/empty", methods=["GET", "POST"])
+    @app.route(PATH, methods=["GET", "POST"])
     def empty() -> Response:
         request.get_data()
         return Response(ANSWER, mimetype="application/json")
@@ -25,26 +30,17 @@ def application() -> Any:
     return app
 
 
+def load(threads: int) -> Any:
+    """The application behind the server's own front."""
+    limits = {"waiting": 256, "max_body": 64 << 20, "body_seconds": 20.0}
+    return server.Front(application(), threads=threads, prompt=True, **limits)
+
+
 def main() -> None:
     """Serve until the process is ended."""
-    from granian import Granian
-    from granian.constants import HTTPModes, Interfaces
-    from granian.log import LogLevels
-
     port, threads = (int(value) for value in sys.argv[1:3])
-    server = Granian(
-        "empty",
-        address="127.0.0.1",
-        port=port,
-        interface=Interfaces.WSGI,
-        http=HTTPModes.http1,
-        websockets=False,
-        workers=1,
-        blocking_threads=threads,
-        backpressure=threads + 1024,
-        log_level=LogLevels.error,
-    )
-    server.serve(target_loader=application, wrap_loader=False)
+    loader: Any = partial(load, threads)
+    server.listener(server.Config(port=port)).serve(target_loader=loader, wrap_loader=False)
 
 
 if __name__ == "__main__":

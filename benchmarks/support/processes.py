@@ -166,7 +166,7 @@ def empty_route(folder: Path, threads: int = 64) -> Iterator[Server]:
     """An empty Flask route on the HTTP server that Glasshouse stands on."""
     port = free_port()
     command = [sys.executable, "-m", "benchmarks.support.peer_empty", str(port), str(threads)]
-    with running("empty route", command, port, "/empty", folder) as server:
+    with running("empty route", command, port, "/empty/infer", folder) as server:
         yield server
 
 
