@@ -84,7 +84,7 @@ class Config:
         "number",
         0.25,
         "Seconds that a request may have to wait for a thread, judged by how many wait and how fast they are taken; "
-        "beyond that it is refused.",
+        "beyond that it is refused, if 32 others wait already.",
         minimum=0.001,
         maximum=86_400,
     )

@@ -29,6 +29,8 @@ LOOK_SECONDS = 0.001
 PROMPT = ("/infer", ":predict", "/v2/health/live")
 PROMPT_BYTES = 16 * 1024
 RETRY_SECONDS, MOST_REMEMBERED = 1.0, 1024
+# So many may wait however long it takes: clients that ask again once they are answered are no flood.
+ALWAYS_WAITING = 32
 
 
 class Front:
@@ -126,7 +128,7 @@ class Front:
     def _require_room(self) -> None:
         if self._under_way >= self._most:
             raise Overloaded(f"requests: got one more than the {self._most} that may be under way, expected it later")
-        if (wait := self._pool.wait_ahead()) > self._wait_seconds:
+        if self._pool.waiting >= ALWAYS_WAITING and (wait := self._pool.wait_ahead()) > self._wait_seconds:
             raise Overloaded(f"requests: one more would wait about {wait:.1f} s for a thread, expected it later")
 
     async def _body(self, scope: Any, protocol: Any) -> bytes:

@@ -48,6 +48,11 @@ class Pool:
             if self._term is None:
                 self._appoint()
 
+    @property
+    def waiting(self) -> int:
+        """How many jobs wait."""
+        return len(self._jobs)
+
     def wait_ahead(self) -> float:
         """About how many seconds one more job would wait: those that wait, at the pace at which they are now taken."""
         return len(self._jobs) * self._interval

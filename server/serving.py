@@ -7,6 +7,7 @@ what it shows works when pasted.
 
 from __future__ import annotations
 
+import gc
 import ipaddress
 import os
 import resource
@@ -148,6 +149,9 @@ def _worker(config: Config, parent: int, places: Sequence[Place], shared: Path) 
         service.siblings = Siblings(shared, partial(sources, service))
     app = create_app(config, service)
     threading.Thread(target=_announce, args=(config, banner(config, service)), daemon=True).start()
+    # What is loaded now stays: the collector need not look through it again and again.
+    gc.collect()
+    gc.freeze()
     return Front(
         app,
         threads=config.request_threads,
