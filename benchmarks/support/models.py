@@ -5,6 +5,7 @@ python -m benchmarks.support.models FOLDER NAME...   # mlp, resnet, pair, ten
 
 from __future__ import annotations
 
+import base64
 import io
 import subprocess
 import sys
@@ -95,6 +96,7 @@ def resnet(name: str = RESNET) -> Any:
         inputs=[InputSpec("x", "image", "float32", ["n", 3, SIDE, SIDE], 0, image=image)],
         outputs=[OutputSpec("y", "logits", "float32", ["n", CLASSES], 0)],
         baseline=Baseline("constant", 0.0),
+        examples=[{"instance": {"b64": base64.b64encode(picture()).decode()}}],
     )
 
 

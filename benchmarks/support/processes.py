@@ -152,6 +152,12 @@ def glasshouse(store: Path, folder: Path, *flags: str, audit: str = "off", extra
         yield server
 
 
+def tune(store: Path, model: str, seconds: float = 20) -> None:
+    """Have a model of the store run as it runs best here."""
+    command = [sys.executable, "-m", "cli", "tune", model, "--seconds", str(seconds), "--store", str(store)]
+    subprocess.run(command, cwd=ROOT, env=environment(), check=True, stdout=subprocess.DEVNULL)
+
+
 @contextlib.contextmanager
 def kserve(python: Path, files: dict[str, Path], folder: Path) -> Iterator[Server]:
     """KServe's Python server with these ONNX files, by the Python that has it."""
