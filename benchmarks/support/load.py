@@ -6,6 +6,7 @@ the server. Without it, our own loop (clients.py) asks in a process of its own, 
 
 from __future__ import annotations
 
+import itertools
 import json
 import math
 import shutil
@@ -22,6 +23,8 @@ from .asking import COUNTER, Ask
 
 ROOT = Path(__file__).parents[2]
 TIMEOUT_SECONDS = 300
+# Where the numbers of a loop begin: no loop repeats another's requests, or a server would know the answers.
+FIRST = itertools.count(0, 10_000_000)
 SCRIPT = """
 wrk.method, wrk.path = %(method)s, %(path)s
 %(headers)s
@@ -87,7 +90,7 @@ def generator() -> str:
     return "wrk" if shutil.which("wrk") else "a Python loop of our own (wrk is not installed)"
 
 
-def closed_loop(port: int, ask: Ask, connections: int, seconds: float, first: int = 0) -> Load:
+def closed_loop(port: int, ask: Ask, connections: int, seconds: float, first: int | None = None) -> Load:
     """Ask on so many connections for so long; the numbers that replace COUNTER begin behind `first`."""
     return begin(port, ask, connections, seconds, first).result()
 
@@ -112,8 +115,9 @@ class Running:
         return Load(rate, found["p50"] / 1e6, found["p99"] / 1e6, found["failed"], found["requests"])
 
 
-def begin(port: int, ask: Ask, connections: int, seconds: float, first: int = 0) -> Running:
+def begin(port: int, ask: Ask, connections: int, seconds: float, first: int | None = None) -> Running:
     """The same, while the caller does something else."""
+    first = next(FIRST) if first is None else first
     folder = tempfile.TemporaryDirectory()
     body = Path(folder.name) / "body"
     body.write_bytes(ask.body)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from typing import Any
 
 import pytest
 
@@ -131,3 +132,18 @@ def test_nan_is_never_written() -> None:
 def test_values_in_messages_are_short() -> None:
     for value in ["x" * 10_000, [0] * 10_000, {"k": 1}, 10**300, None, True]:
         assert len(strict_json.kind_of(value)) < 90
+
+
+@pytest.mark.parametrize("bad", [float("nan"), float("inf"), -float("inf")])
+@pytest.mark.parametrize("place", [lambda x: x, lambda x: [1.0, x], lambda x: {"a": [None, [[2.0, x], [3.0]]]}])
+def test_a_null_beside_it_hides_no_number_that_is_none(bad: float, place: Any) -> None:
+    with pytest.raises(ValueError, match="not JSON compliant"):
+        strict_json.dumps({"null": None, "found": place(bad)})
+
+
+def test_what_has_nulls_is_written_as_the_standard_library_writes_it() -> None:
+    value = {"a": None, "b": [[1.5, 2], [True, None]], "c": [], "d": ["x", "null"], "e": (1e308, 1e308), "f": 10**400}
+    expected = json.dumps(value, ensure_ascii=False, separators=(",", ":")).encode()
+    assert strict_json.dumps(value) == expected
+    del value["f"], value["e"]
+    assert json.loads(strict_json.dumps(value)) == value
