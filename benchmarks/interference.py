@@ -25,7 +25,7 @@ from pathlib import Path
 from benchmarks.support import asking, models, processes
 from benchmarks.support.bare import Bare
 from benchmarks.support.clients import Answer, closed, load_of, open_loop
-from benchmarks.support.load import Load, begin, closed_loop, milliseconds, number
+from benchmarks.support.load import FIRST, Load, begin, closed_loop, milliseconds, number
 from benchmarks.support.page import Page, Table, arguments, met
 from benchmarks.support.processes import Server
 
@@ -88,7 +88,7 @@ def interference(given: argparse.Namespace, page: Page, server: Server, single: 
             server.quiet()
             without = predicted(server, ask, rate, given.seconds)
             lasting = given.seconds + LEAD_SECONDS
-            load = begin(server.port, asked, given.explaining, lasting, int(time.time()))
+            load = begin(server.port, asked, given.explaining, lasting, next(FIRST))
             time.sleep(LEAD_SECONDS)
             beside = predicted(server, ask, rate, given.seconds)
             explained = load.result()
@@ -103,7 +103,7 @@ def interference(given: argparse.Namespace, page: Page, server: Server, single: 
 def row_cost(given: argparse.Namespace, table: Table, server: Server) -> None:
     """Kernel SHAP of a row, one after the other."""
     ask = explanations()[ROWS]
-    load = closed_loop(server.port, ask, 1, given.seconds, int(time.time()) + 10**6)
+    load = closed_loop(server.port, ask, 1, given.seconds, next(FIRST))
     held = load.p50 <= ROW_BAR and not load.failed
     table.add(f"{ROWS} over HTTP", load, "", f"p50 <= {milliseconds(ROW_BAR)}", met(held))
 
@@ -115,7 +115,7 @@ def picture_cost(given: argparse.Namespace, table: Table, server: Server, store:
     bare.loop()
     loops = []
     for turn in range(given.turns + 1):
-        number = turn + int(time.time()) + 2 * 10**6
+        number = turn + next(FIRST)
         closed(server.port, lambda n, last=number: ask if n <= last else None, 1, answers.append, number)
         loops.append(bare.loop())
     assert all(answer.status == 200 for answer in answers), [answer.body[:300] for answer in answers]

@@ -23,8 +23,9 @@ from .asking import COUNTER, Ask
 
 ROOT = Path(__file__).parents[2]
 TIMEOUT_SECONDS = 300
-# Where the numbers of a loop begin: no loop repeats another's requests, or a server would know the answers.
-FIRST = itertools.count(0, 10_000_000)
+# Where the numbers of a loop begin: no loop repeats another's requests, or a server would know the answers. Small steps
+# for the numbers must differ as float32.
+FIRST = itertools.count(0, 20_000)
 SCRIPT = """
 wrk.method, wrk.path = %(method)s, %(path)s
 %(headers)s
