@@ -25,8 +25,8 @@ from .settings import EngineSettings
 log = logging.getLogger("glasshouse.engine")
 START_SECONDS = 60.0
 STOP_SECONDS = 10.0
-SOON_SECONDS = 5.0  # an end within this time of the start is a failure to start
-LONGEST_PAUSE = 5.0
+SOON_SECONDS = 1.0  # an end within this time of the start is a failure to start
+LONGEST_PAUSE = 2.0
 
 
 class EngineProcesses:
