@@ -5,7 +5,7 @@ all threads for the same graph share runs, predictions go before explanations, t
 runs, and a request at fault fails alone. Only this room knows ONNX Runtime.
 """
 
-from .counters import ArtifactStatistics, BatchDuration, Duration, EngineStatistics, Histogram, LaneStatistics
+from .counters import ArtifactStatistics, BatchDuration, Duration, EngineStatistics, Histogram, LaneStatistics, Spread
 from .errors import (
     Cancelled,
     DeadlineExceeded,
@@ -23,9 +23,11 @@ from .place import Place
 from .processes import EngineProcesses
 from .protocol import Artifact, Engine, EngineInfo, Kind, Knobs, Lane, RunResult, StoredModel
 from .remote import RemoteEngine
-from .settings import EngineSettings
+from .settings import CPU_QUANTUM_MS, GPU_QUANTUM_MS, EngineSettings
 
 __all__ = [
+    "CPU_QUANTUM_MS",
+    "GPU_QUANTUM_MS",
     "Artifact",
     "ArtifactStatistics",
     "BatchDuration",
@@ -54,5 +56,6 @@ __all__ = [
     "RemoteEngine",
     "RunFailed",
     "RunResult",
+    "Spread",
     "StoredModel",
 ]

@@ -162,8 +162,8 @@ class _Artifact:
         )
 
 
-class _Spread:
-    """A `Histogram` while it grows."""
+class Spread:
+    """A `Histogram` while it grows; whoever adds to it holds a lock."""
 
     __slots__ = ("bounds", "counts", "total")
 
@@ -184,7 +184,7 @@ class _Lane:
     __slots__ = ("batch", "cancelled", "expired", "queue", "rejected", "run")
 
     def __init__(self) -> None:
-        self.queue, self.batch, self.run = _Spread(SECONDS), _Spread(ITEMS), _Spread(SECONDS)
+        self.queue, self.batch, self.run = Spread(SECONDS), Spread(ITEMS), Spread(SECONDS)
         self.rejected = self.expired = self.cancelled = 0
 
     def frozen(self, queued: tuple[int, int]) -> LaneStatistics:

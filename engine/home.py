@@ -26,7 +26,7 @@ from .errors import EngineError, RunFailed
 from .frames import Ask, Frame, Received, UnknownArtifact, answer, asked
 from .in_process import InProcessEngine
 from .place import Place, Talk
-from .protocol import LANES, Array, EngineInfo, Lane, RunResult
+from .protocol import LANES, Array, Lane, RunResult
 from .settings import EngineSettings
 
 log = logging.getLogger("glasshouse.engine")
@@ -143,6 +143,3 @@ def _call_it_by_name() -> None:
     """So that `ps` and `top` tell an engine from an HTTP worker. Source: prctl(2), PR_SET_NAME."""
     if sys.platform.startswith("linux"):
         ctypes.CDLL(None).prctl(PR_SET_NAME, NAME, 0, 0, 0)
-
-
-__all__ = ["EngineInfo", "Question", "Told", "live"]

@@ -26,7 +26,7 @@ def start(config: Config) -> EngineProcesses | None:
     requests = config.workers * config.request_threads
     threads: dict[Lane, int] = {
         "predict": min(requests, MOST_THREADS),
-        "explain": min(max(1, requests // 2), MOST_THREADS // 4),
+        "explain": min(max(1, requests // 2), MOST_EXPLAINING),
     }
     alone = [settings_of(config, (device,)) for device in config.devices]
     return EngineProcesses(alone, threads, partial(end_with, os.getpid()))

@@ -21,7 +21,6 @@ COST = 2.5  # rows that a row of a program counts for: a gradient takes two to t
 MEASURED_ROWS = 8
 REPEATS = 3
 MOST_ROWS = 1 << 16
-GPU_MS, CPU_MS = 20.0, 50.0
 
 
 def decide(runner: engine.Engine, loaded: LoadedModel, decoded: Decoded, config: Config, deadline: float) -> None:
@@ -32,7 +31,7 @@ def decide(runner: engine.Engine, loaded: LoadedModel, decoded: Decoded, config:
     if loaded.run_rows is not None:
         return
     on_gpu = any("CUDA" in provider for provider in runner.info().providers)
-    quantum = (config.explain_quantum_ms or (GPU_MS if on_gpu else CPU_MS)) / 1000
+    quantum = (config.explain_quantum_ms or (engine.GPU_QUANTUM_MS if on_gpu else engine.CPU_QUANTUM_MS)) / 1000
     if loaded.row_by_row:
         loaded.bound_runs(1)
         return

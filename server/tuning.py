@@ -170,7 +170,7 @@ def closed_loop(run: Callable[[], object], callers: int, seconds: float) -> list
 
 
 def _tuning(best: Point, loaded: LoadedModel, deadline: float | None, measured: Measured) -> Tuning:
-    rows = quantum.rows_at(quantum.CPU_MS / 1e3 / quantum.COST, best.milliseconds / 1e3 / best.batch)
+    rows = quantum.rows_at(engine.CPU_QUANTUM_MS / 1e3 / quantum.COST, best.milliseconds / 1e3 / best.batch)
     return Tuning(
         max_batch=None if loaded.row_by_row else best.batch,
         max_wait_ms=0.0,

@@ -5,12 +5,11 @@ from __future__ import annotations
 import math
 import threading
 import time
-from bisect import bisect_left
 from collections import defaultdict
 from collections.abc import Mapping
 from typing import Any, TypeVar
 
-from engine import Histogram
+from engine import Spread
 
 from ..messages import Answer, ExplainAnswer
 from .samples import Labels, Samples, Value
@@ -22,22 +21,6 @@ FRONT = "front"
 AnswerT = TypeVar("AnswerT", bound=Answer)
 
 
-class _Spread:
-    """A histogram while it grows."""
-
-    __slots__ = ("bounds", "counts", "total")
-
-    def __init__(self, bounds: tuple[float, ...]) -> None:
-        self.bounds, self.counts, self.total = bounds, [0] * (len(bounds) + 1), 0.0
-
-    def add(self, value: float) -> None:
-        self.counts[bisect_left(self.bounds, value)] += 1
-        self.total += value
-
-    def frozen(self) -> Histogram:
-        return Histogram(self.bounds, tuple(self.counts), self.total)
-
-
 class _Answers:
     """The answers of one operation and model."""
 
@@ -45,7 +28,7 @@ class _Answers:
 
     def __init__(self) -> None:
         self.rows = 0
-        self.stages = {stage: _Spread(SECONDS) for stage in STAGES}
+        self.stages = {stage: Spread(SECONDS) for stage in STAGES}
 
 
 class _Explained:
@@ -55,7 +38,7 @@ class _Explained:
 
     def __init__(self) -> None:
         self.stopped: dict[str, int] = defaultdict(int)
-        self.evaluations, self.gap, self.forward = _Spread(EVALUATIONS), _Spread(GAPS), _Spread(GAPS)
+        self.evaluations, self.gap, self.forward = Spread(EVALUATIONS), Spread(GAPS), Spread(GAPS)
 
     def add(self, quality: Mapping[str, Any]) -> None:
         self.stopped[quality.get("stopped_by") or FINISHED] += 1
@@ -77,8 +60,8 @@ class Figures:
         self._in_flight = 0
         self._requests: dict[tuple[str, str, int], int] = defaultdict(int)
         self._errors: dict[Labels, int] = defaultdict(int)
-        self._waits = _Spread(SECONDS)
-        self._seconds: dict[Labels, _Spread] = defaultdict(lambda: _Spread(SECONDS))
+        self._waits = Spread(SECONDS)
+        self._seconds: dict[Labels, Spread] = defaultdict(lambda: Spread(SECONDS))
         self._answers: dict[Labels, _Answers] = defaultdict(_Answers)
         self._explained: dict[Labels, _Explained] = defaultdict(_Explained)
 
