@@ -8,6 +8,7 @@ what nothing reads is dropped when the graph is finished.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Sequence
+from itertools import count
 from typing import Any
 
 import numpy as np
@@ -37,7 +38,16 @@ class Emitter:
         self._placed = 0
         self._taken = set(taken)
         self._known: dict[Any, tuple[str, ...]] = {}
-        self._count = 0
+        self._count = count(1)
+
+    def inside(self) -> Emitter:
+        """An emitter for a graph inside of a node: what is known here is known there; nodes there are its own, names
+        and constants are common."""
+        inner = Emitter()
+        inner.constants, inner._taken, inner._count = self.constants, self._taken, self._count
+        inner._dtypes, inner._shapes, inner._sizes = dict(self._dtypes), dict(self._shapes), dict(self._sizes)
+        inner._known = dict(self._known)
+        return inner
 
     def __getattr__(self, op: str) -> Callable[..., str]:
         """`emit.reduce_sum` is the operator ReduceSum: snake case of the name in the ONNX specification."""
@@ -92,8 +102,7 @@ class Emitter:
     def fresh(self, stem: str) -> str:
         """A name nobody uses yet."""
         while True:
-            self._count += 1
-            name = f"{stem.lower()}.{self._count}"
+            name = f"{stem.lower()}.{next(self._count)}"
             if name not in self._taken:
                 self._taken.add(name)
                 return name
