@@ -2,7 +2,6 @@
 
 import json
 import re
-import threading
 import time
 from datetime import UTC, datetime
 from typing import Any
@@ -10,9 +9,10 @@ from typing import Any
 import sqlalchemy as sa
 from sqlalchemy.exc import SQLAlchemyError
 
+from .commits import Commits, Write
 from .decision import Decision, checked_entry, restore
 from .draft import DecisionDraft
-from .entry import Entry, compose
+from .entry import compose
 from .errors import CommitFailed, CorruptDecision, InvalidDraft, ReadFailed, UnknownDecision
 from .tables import decision, payload
 from .tensors import Payload
@@ -26,8 +26,7 @@ class AuditLog:
 
     def __init__(self, engine: sa.Engine) -> None:
         self._engine = engine
-        # Writers take turns here: waiting in the database means polling its lock, and the unlucky time out.
-        self._turn = threading.Lock()
+        self._commits = Commits(engine)
 
     def record(self, draft: DecisionDraft) -> list[str]:
         """Record every row of a request and return their ids, `<ulid>.<row>`; committed when this returns.
@@ -39,12 +38,8 @@ class AuditLog:
         ulid, answered_at = new_ulid(), datetime.now(UTC)
         duration_ns = time.monotonic_ns() - draft.received_ns
         entries = [compose(draft, row, ulid, answered_at, duration_ns) for row in range(len(draft.rows))]
-        payloads = [_payload_row(entry, item) for entry in entries for item in entry.payloads]
         try:
-            with self._turn, self._engine.begin() as connection:
-                connection.execute(sa.insert(decision), [_decision_row(entry) for entry in entries])
-                if payloads:
-                    connection.execute(sa.insert(payload), payloads)
+            self._commits.commit(Write.of(entries))
         except (SQLAlchemyError, OverflowError) as error:
             reason = getattr(error, "orig", None) or error
             raise CommitFailed(f"request {ulid} could not be recorded: {reason}") from error
@@ -106,21 +101,6 @@ class AuditLog:
 
 def _head(decision_id: str) -> sa.Select[tuple[bytes, str]]:
     return sa.select(decision.c.entry, decision.c.digest).where(decision.c.id == decision_id)
-
-
-def _decision_row(entry: Entry) -> dict[str, Any]:
-    return {"id": entry.id, "entry": entry.content, "digest": entry.digest}
-
-
-def _payload_row(entry: Entry, item: Payload) -> dict[str, Any]:
-    return {
-        "decision_id": entry.id,
-        "role": item.role,
-        "name": item.name,
-        "dtype": item.dtype,
-        "shape": json.dumps(item.shape),
-        "content": item.content,
-    }
 
 
 def _payload(row: dict[str, Any]) -> Payload:

@@ -4,6 +4,8 @@ import os
 import signal
 import subprocess
 import sys
+import threading
+import time
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -195,6 +197,65 @@ def test_a_crowd_of_threads_records(database: sa.Engine, log: audit.AuditLog, dr
         answers = list(pool.map(lambda n: log.record(draft(1 + n % 3)), range(192)))
     ids = [i for answer in answers for i in answer]
     assert len(set(ids)) == len(ids) == log.count() == 384
+    assert_sound(database, ids)
+
+
+def held(database: sa.Engine, log: audit.AuditLog, drafts: list[Any], until: Callable[[], None]) -> list[Any]:
+    """What recording the drafts gave: the first one's commit waits until all others wait behind it."""
+    reached, free = threading.Event(), threading.Event()
+
+    def hold(*_: Any) -> None:
+        reached.set()
+        assert free.wait(30)
+
+    sa.event.listen(database, "commit", hold)
+
+    def record(sent: Any) -> Any:
+        try:
+            return log.record(sent)
+        except audit.CommitFailed as error:
+            return error
+
+    with ThreadPoolExecutor(len(drafts)) as pool:
+        first = pool.submit(record, drafts[0])
+        assert reached.wait(30)
+        rest = [pool.submit(record, sent) for sent in drafts[1:]]
+        while len(log._commits._waiting) < len(rest):
+            time.sleep(0.001)
+        until()
+        free.set()
+        return [first.result(), *(each.result() for each in rest)]
+
+
+def test_those_who_wait_are_written_together(database: sa.Engine, log: audit.AuditLog, draft: Make) -> None:
+    seen: list[str] = []
+
+    def note(_c: Any, _cursor: Any, statement: str, *_rest: Any) -> None:
+        seen.append(statement)
+
+    given = held(
+        database,
+        log,
+        [draft(1 + n % 3) for n in range(20)],
+        lambda: sa.event.listen(database, "before_cursor_execute", note),
+    )
+    assert [statement.split()[0] for statement in seen] == ["BEGIN", "INSERT", "INSERT"]
+    ids = [each for answer in given for each in answer]
+    assert len(ids) == log.count() == sum(1 + n % 3 for n in range(20))
+    assert_sound(database, ids)
+
+
+def test_who_cannot_be_written_fails_alone(
+    database: sa.Engine, log: audit.AuditLog, draft: Make, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    twice = iter([f"{n:026d}" for n in range(5)] + ["0" * 26])
+    monkeypatch.setattr("audit.log.new_ulid", lambda: next(twice))
+    given = held(database, log, [draft(2) for _ in range(6)], lambda: None)
+    failed = [answer for answer in given if isinstance(answer, audit.CommitFailed)]
+    assert len(failed) == 1
+    assert "UNIQUE" in str(failed[0])
+    ids = [each for answer in given if isinstance(answer, list) for each in answer]
+    assert len(ids) == log.count() == 10
     assert_sound(database, ids)
 
 
