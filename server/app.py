@@ -2,19 +2,18 @@
 
 from __future__ import annotations
 
-from http import HTTPStatus
-
 from flask import Flask, Response, g, request
 from werkzeug.exceptions import HTTPException, MethodNotAllowed, NotFound, RequestEntityTooLarge
 
 from . import routes
 from .config import Config
-from .envelope import DECISION, REQUEST_ID, Envelope, failure
-from .errors import InvalidOutput, headers_of, status_of
+from .direct import Direct
+from .envelope import Envelope
+from .errors import headers_of, status_of
+from .failed import failed
 from .following import Follower
 from .lean import LeanFlask
-from .logs import log, reasons
-from .routes.incoming import DECISION_HEADER, EXTENSION, SHARE
+from .routes.incoming import EXTENSION, SHARE
 from .service import Service
 from .serving import open_service
 from .shares import explain_share
@@ -46,10 +45,10 @@ def create_app(config: Config, service: Service | None = None) -> Flask:
     follower = Follower(service)
     app.before_request(follower.begin)
     app.after_request(follower.finish)
-    app.teardown_request(follower.abandon)
+    app.teardown_request(follower.tear_down)
     app.register_error_handler(HTTPException, _http_error)
     app.register_error_handler(Exception, _error)
-    app.wsgi_app = Envelope(app.wsgi_app)  # type: ignore[method-assign]  # as Flask's own documentation has it
+    app.wsgi_app = Envelope(Direct(app.wsgi_app, follower))  # type: ignore[method-assign]  # as Flask's own documentation has it
     return app
 
 
@@ -82,19 +81,5 @@ def _said(error: HTTPException) -> str:
 
 def _error(error: Exception) -> Response:
     """What any room raised, with the number of its type."""
-    g.followed.failed(error)
-    status = status_of(error)
-    extra = {"request_id": request.environ[REQUEST_ID], "error": type(error).__name__}
-    if status is HTTPStatus.INTERNAL_SERVER_ERROR:
-        log().error("request failed", extra=extra, exc_info=error)
-    elif status > HTTPStatus.INTERNAL_SERVER_ERROR:
-        # Known trouble, repeated by every probe and every request: its reasons are what helps, not where it surfaced.
-        log().warning("request not served", extra={**extra, "reason": reasons(error)})
-    else:
-        log().debug("request refused", extra=extra)
-    number, headers, content = failure(error)
-    response = Response(content, number, headers=headers)
-    if isinstance(error, InvalidOutput) and error.decisions:
-        decision = error.decisions[0].rsplit(".", 1)[0]
-        response.headers[DECISION_HEADER] = request.environ[DECISION] = decision
-    return response
+    number, headers, content = failed(error, request.environ, g.followed)
+    return Response(content, number, headers=headers)

@@ -18,6 +18,7 @@ REQUEST_ID_HEADER = "X-Request-Id"
 # Where the environ of a request keeps its id, and that of the decision which its answer became.
 REQUEST_ID = "glasshouse.request_id"
 DECISION = "glasshouse.decision"
+DECISION_HEADER = "Glasshouse-Decision"
 HEADERS = {
     "X-Content-Type-Options": "nosniff",
     "Content-Security-Policy": "default-src 'none'; frame-ancestors 'none'",

@@ -21,6 +21,8 @@ from .service import Service
 from .stages import NO_TRACE, Trace
 
 NO_ROUTE = "none"
+# The headers that take a trace up (W3C Trace Context), and where the environ has them.
+CARRIED = {"traceparent": "HTTP_TRACEPARENT", "tracestate": "HTTP_TRACESTATE"}
 
 
 @dataclass(slots=True)
@@ -63,24 +65,31 @@ class Follower:
     def __init__(self, service: Service) -> None:
         self._service = service
 
-    def begin(self) -> None:
-        """A request has its thread; its id and when it came are known."""
-        asked: Request = request._get_current_object()  # type: ignore[attr-defined]  # the proxy's own
-        rule, trace = asked.url_rule, NO_TRACE
-        if self._service.traces is not None:
-            pattern = None if rule is None else rule.rule
-            trace = self._service.traces.begin(asked.method, pattern, asked.environ[REQUEST_ID], dict(asked.headers))
-        route = NO_ROUTE if rule is None else rule.endpoint
-        name = _model(asked.view_args) if rule is not None and "/models/" in rule.rule else ""
-        figures = self._service.figures
-        arrived = asked.environ[ARRIVED]
-        g.followed = Followed(self._service, figures, route, name, arrived, time.monotonic() - arrived, trace)
-        figures.began()
+    def follow(self, environ: Mapping[str, Any], endpoint: str, pattern: str | None, name: str) -> Followed:
+        """A request has its thread; its id and when it came are known. ``name`` may be a model's, or be empty."""
+        service, trace, arrived = self._service, NO_TRACE, environ[ARRIVED]
+        if service.traces is not None:
+            carried = {name: environ[variable] for name, variable in CARRIED.items() if variable in environ}
+            trace = service.traces.begin(environ["REQUEST_METHOD"], pattern, environ[REQUEST_ID], carried)
+        service.figures.began()
+        return Followed(service, service.figures, endpoint, name, arrived, time.monotonic() - arrived, trace)
 
-    def abandon(self, error: BaseException | None) -> None:
+    def abandon(self) -> None:
         """It has to be answered elsewhere."""
+        self._service.figures.abandoned()
+
+    def begin(self) -> None:
+        """Flask's hook: follows the request at hand."""
+        asked: Request = request._get_current_object()  # type: ignore[attr-defined]  # the proxy's own
+        rule = asked.url_rule
+        endpoint, pattern = (NO_ROUTE, None) if rule is None else (rule.endpoint, rule.rule)
+        name = _model(asked.view_args) if pattern is not None and "/models/" in pattern else ""
+        g.followed = self.follow(asked.environ, endpoint, pattern, name)
+
+    def tear_down(self, error: BaseException | None) -> None:
+        """Flask's hook: whatever happened, it is done with the request."""
         if isinstance(error, MustWait):
-            self._service.figures.abandoned()
+            self.abandon()
 
     def finish(self, response: Response) -> Response:
         """The answer is ready; where it is a stream, it ends later."""

@@ -28,7 +28,6 @@ if TYPE_CHECKING:
 ENDPOINTS = ("OTEL_EXPORTER_OTLP_TRACES_ENDPOINT", "OTEL_EXPORTER_OTLP_ENDPOINT")
 PROTOCOLS = ("OTEL_EXPORTER_OTLP_TRACES_PROTOCOL", "OTEL_EXPORTER_OTLP_PROTOCOL")
 PROTOCOL = "http/protobuf"
-CARRIED = ("traceparent", "tracestate")
 RESPONSE_HEADER = "traceresponse"
 PREFIX = "glasshouse."
 
@@ -78,17 +77,17 @@ class Traces:
         self._tracer = provider.get_tracer("glasshouse", VERSION)
         self._propagator = TraceContextTextMapPropagator()
 
-    def begin(self, method: str, route: str | None, request_id: str, headers: Mapping[str, str]) -> RequestTrace:
-        """The trace of a request that came now; ``route`` is the pattern that its path matched."""
+    def begin(self, method: str, route: str | None, request_id: str, carried: Mapping[str, str]) -> RequestTrace:
+        """The trace of a request that came now; ``route`` is the pattern that its path matched, ``carried`` its headers
+        that take up another trace."""
         from opentelemetry.trace import SpanKind
 
-        carrier = {name.lower(): value for name, value in headers.items() if name.lower() in CARRIED}
         attributes = {"http.request.method": method, f"{PREFIX}request_id": request_id}
         if route is not None:
             attributes["http.route"] = route
         span = self._tracer.start_span(
             f"{method} {route}" if route else method,
-            context=self._propagator.extract(carrier),
+            context=self._propagator.extract(dict(carried)),
             kind=SpanKind.SERVER,
             attributes=attributes,
         )

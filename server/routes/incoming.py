@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import logging
-import time
 from collections.abc import Callable, Iterator, Mapping
 from functools import wraps
 from itertools import chain
@@ -13,17 +12,16 @@ from flask import Response, current_app, g, request
 from werkzeug.datastructures import Headers
 
 from .. import shares
-from ..envelope import DECISION, REQUEST_ID
-from ..errors import BadRequest, UnsupportedMedia, message_of
-from ..gateway import ARRIVED, BODY
+from ..errors import BadRequest, message_of
+from ..gateway import BODY
 from ..lean import PlainResponse
 from ..messages import Answer
 from ..service import Service
 from ..wire import negotiation, strict_json
+from .exchange import admit, refuse_coding, refuse_query, told
 
 EXTENSION = "glasshouse"
 SHARE = "glasshouse.explain_share"
-DECISION_HEADER = "Glasshouse-Decision"
 MULTIPART = "multipart/form-data"
 _SIGNATURES = {b"\x89PNG\r\n\x1a\n": negotiation.PNG, b"\xff\xd8\xff": "image/jpeg"}
 
@@ -42,9 +40,7 @@ def body() -> bytes:
         BadRequest: fewer bytes came than ``Content-Length`` announced.
     """
     environ = request.environ
-    coding = environ.get("HTTP_CONTENT_ENCODING", "identity").strip().lower()
-    if coding not in ("", "identity"):
-        raise UnsupportedMedia(f"Content-Encoding: got {coding[:40]!r}, expected an uncompressed body")
+    refuse_coding(environ)
     content: bytes | None = environ.get(BODY)
     if content is not None:  # the front has compared its length
         return content
@@ -87,34 +83,13 @@ def query() -> dict[str, str]:
 
 
 def no_query(expected: str) -> None:
-    """Refuses a query string where none is read; nothing that was sent is passed over in silence.
-
-    Args:
-        expected: what to send instead.
-
-    Raises:
-        BadRequest: there is one.
-    """
-    for name in request.args if request.environ.get("QUERY_STRING") else ():
-        raise BadRequest(f"query {name[:60]!r}", "it", expected)
+    """Raises BadRequest where there is a query string: see `refuse_query`."""
+    refuse_query(request.environ, expected)
 
 
 def admitted(route: str) -> dict[str, Any]:
-    """What a request message takes from HTTP rather than from the body. To be asked for before the body is decoded.
-
-    Raises:
-        DeadlineExceeded: its time was over before anything was done.
-        QueueFull: a prediction for which too much work waits already.
-        BadRequest: a time limit that is none.
-    """
-    environ, found = request.environ, service()
-    arrived = environ.get(ARRIVED) or time.monotonic()
-    seconds = shares.timeout_seconds(environ)
-    shares.require_time(arrived, seconds)
-    if route.endswith(("predict", "infer")):
-        shares.require_engine(found.engine, found.config, arrived, seconds)
-    fields = {"route": route, "request_id": environ[REQUEST_ID], "trace": g.followed.trace}
-    return {**fields, "arrived": arrived, "timeout_seconds": seconds}
+    """What a request message takes from HTTP rather than from the body: see `admit`, and what it raises."""
+    return admit(request.environ, service(), g.followed.trace, route)
 
 
 def explaining(view: Callable[..., Response]) -> Callable[..., Response]:
@@ -164,10 +139,9 @@ def as_lines(answers: Iterator[Any]) -> Response:
 
 def respond(content: bytes, headers: Mapping[str, str], answer: Answer | None = None) -> Response:
     """An answer of bytes."""
-    if answer is not None:
-        g.followed.encoded(answer)
-    response = PlainResponse(content, headers=Headers(list(headers.items())))
-    if answer is not None and answer.decision is not None:
-        response.headers[DECISION_HEADER] = answer.decision
-        request.environ[DECISION] = answer.decision
-    return response
+    return written(content, headers if answer is None else told(request.environ, g.followed, answer, dict(headers)))
+
+
+def written(content: bytes, headers: Mapping[str, str]) -> Response:
+    """An answer whose headers are complete."""
+    return PlainResponse(content, headers=Headers(list(headers.items())))
