@@ -19,6 +19,7 @@ from .tables import decision, payload
 from .tensors import Payload
 
 LARGEST = 64
+INSERT_DECISION, INSERT_PAYLOAD = sa.insert(decision), sa.insert(payload)
 
 
 @dataclass
@@ -88,9 +89,9 @@ class Commits:
     def _transaction(self, group: list[Write]) -> None:
         payloads = [row for write in group for row in write.payloads]
         with self._engine.begin() as connection:
-            connection.execute(sa.insert(decision), [row for write in group for row in write.decisions])
+            connection.execute(INSERT_DECISION, [row for write in group for row in write.decisions])
             if payloads:
-                connection.execute(sa.insert(payload), payloads)
+                connection.execute(INSERT_PAYLOAD, payloads)
 
 
 def _payload_row(entry: Entry, item: Payload) -> dict[str, Any]:

@@ -23,6 +23,7 @@ from .routes.infer import inferred
 ADDRESS = re.compile(r"/v2/models/([^/]+)(?:/versions/([^/]+))?/infer", re.ASCII)
 PATTERNS = ("/v2/models/<name>/infer", "/v2/models/<name>/versions/<version>/infer")
 ENDPOINT = "v2.infer"
+_LINES = {status.value: f"{status.value} {status.phrase}" for status in HTTPStatus}
 
 
 class Direct:
@@ -39,7 +40,7 @@ class Direct:
             return self._application(environ, start_response)
         name, version = found.groups()
         followed = self._follower.follow(environ, ENDPOINT, PATTERNS[version is not None], name)
-        status: int = HTTPStatus.OK
+        status = 200
         try:
             content, headers = inferred(environ, followed, partial(_whole, environ), name, version)
         except MustWait:
@@ -49,7 +50,7 @@ class Direct:
             status, headers, content = failed(error, environ, followed)
         headers = {**headers, **followed.trace.headers, "Content-Length": str(len(content))}
         followed.end(status)
-        start_response(f"{status:d} {HTTPStatus(status).phrase}", list(headers.items()))
+        start_response(_LINES[status], list(headers.items()))
         return [content]
 
 

@@ -6,7 +6,8 @@ with, and the old one's sessions go when the last such request has ended (holds.
 leaves the old one in service, and the cause is told: in the log and in the repository's index. It is tried again when
 anything of the model changes in the store, or on request. Where nothing is in service yet, requests wait for the load.
 
-A request costs a look into a table and one at the time of the model's folder (`Store.changed_at`). A thread watches for
+A request costs a look into a table, and once in a millisecond one at the time of the model's folder
+(`Store.changed_at`). A thread watches for
 what no request would find: models that nobody asks for, files that came into the store's folder by another way than a
 store, loads that take too long.
 """
@@ -33,6 +34,7 @@ from .pool import step_aside
 from .withdrawn import Withdrawn
 
 WATCH_SECONDS = 1.0
+FRESH_NS = 1_000_000
 LOOKS_PER_FULL_LOOK = 10
 
 
@@ -78,7 +80,7 @@ class InService:
         if place is None:
             place = self._places.setdefault((name, version), Place(name, version))
         current = place.current
-        if current is not None and place.changed == self._changed(name) and self._models.used(current):
+        if current is not None and place.changed == self._seen(place) and self._models.used(current):
             return current
         step_aside()
         current, coming = self._look(place)
@@ -128,6 +130,13 @@ class InService:
         """Ends the watching and the loading."""
         self._closed.set()
         self._loaders.close()
+
+    def _seen(self, place: Place) -> object:
+        """`_changed`, found out at most once in `FRESH_NS`."""
+        now = time.monotonic_ns()
+        if now - place.looked_ns > FRESH_NS:
+            place.seen, place.looked_ns = self._changed(place.name), now
+        return place.seen
 
     def _changed(self, name: str) -> tuple[int | None, int]:
         try:

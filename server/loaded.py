@@ -8,8 +8,6 @@ from __future__ import annotations
 
 import threading
 from collections import OrderedDict
-from collections.abc import Iterator
-from contextlib import contextmanager
 from functools import cached_property
 
 import engine
@@ -166,18 +164,27 @@ def file_of(version: ModelVersion, role: str) -> bytes:
         raise ModelUnusable(f"model {version.name} version {version.version}: {file} {why}") from error
 
 
-@contextmanager
-def naming(version: ModelVersion) -> Iterator[None]:
+class naming:  # noqa: N801 # a context manager, as contextlib spells them
     """Gives a failure to load the model its name: which version, which file, and why if that is known.
 
     Raises:
         ModelUnusable: in place of the engine's ``LoadFailed``.
     """
-    try:
-        yield
-    except engine.LoadFailed as error:
+
+    __slots__ = ("_version",)
+
+    def __init__(self, version: ModelVersion) -> None:
+        self._version = version
+
+    def __enter__(self) -> None:
+        pass
+
+    def __exit__(self, _kind: object, error: BaseException | None, _trace: object) -> None:
+        if not isinstance(error, engine.LoadFailed):
+            return
         if isinstance(error.__cause__, ModelUnusable | StoreError):
             raise error.__cause__ from error.__cause__.__cause__
+        version = self._version
         which = f"model {version.name} version {version.version}"
         raise ModelUnusable(f"{which}: the runtime refused its model file {version.model_digest}") from error
 

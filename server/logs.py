@@ -128,9 +128,12 @@ def reasons(error: BaseException) -> str:
     return "; because ".join(said)
 
 
+_LOGGER = logging.getLogger(LOGGER)
+
+
 def log() -> logging.Logger:
     """The server's logger."""
-    return logging.getLogger(LOGGER)
+    return _LOGGER
 
 
 def access(request_id: str, decision: str | None, method: str, route: str, status: int, seconds: float) -> None:

@@ -35,7 +35,8 @@ class Failure:
 class Place:
     """A model's default (``version`` is None), an alias of it, or one of its numbers.
 
-    ``changed`` tells which changes of the store it has followed. ``lock`` is held to look at the store and to switch,
+    ``changed`` tells which changes of the store it has followed, ``seen`` those at the last look (``looked_ns``, of
+    ``time.monotonic_ns``). ``lock`` is held to look at the store and to switch,
     never to answer and never while anything is loaded.
     """
 
@@ -44,6 +45,8 @@ class Place:
         self.coming: Coming | None = None
         self.failure: Failure | None = None
         self.changed: object = None
+        self.seen: object = None
+        self.looked_ns = 0
         self.lock = threading.Lock()
         self._current: weakref.ref[LoadedModel] | None = None
 

@@ -47,9 +47,13 @@ class Clock:
     """When a request came, until when it may be worked on, and how its time is spent."""
 
     deadline: float
-    received_at: datetime = field(default_factory=lambda: datetime.now(UTC))
-    received_ns: int = field(default_factory=time.monotonic_ns)
+    received_ns: int
     runs: Runs = field(default_factory=Runs)
+
+    @property
+    def received_at(self) -> datetime:
+        """When it came, by the calendar."""
+        return datetime.now(UTC) - timedelta(microseconds=(time.monotonic_ns() - self.received_ns) / 1000)
 
     def within(self, seconds: float | None) -> Clock:
         """The same, unless a model's own deadline comes sooner."""
@@ -169,10 +173,8 @@ class Service:
         seconds = self.config.deadline_seconds
         if request.timeout_seconds is not None:
             seconds = min(seconds, request.timeout_seconds)
-        now = time.monotonic()
-        came = now if request.arrived is None else request.arrived
-        received_at = datetime.now(UTC) - timedelta(seconds=now - came)
-        return Clock(came + seconds, received_at, int(came * 1e9))
+        came = time.monotonic() if request.arrived is None else request.arrived
+        return Clock(came + seconds, int(came * 1e9))
 
     def _decoded(self, loaded: LoadedModel, request: PredictRequest, clock: Clock) -> Decoded:
         request.trace.say(model=loaded.version.name, version=loaded.version.version)

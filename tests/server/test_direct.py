@@ -1,0 +1,112 @@
+"""What is answered without Flask's context is answered as by Flask: status, headers, body, record and figures."""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+import pytest
+from flask.testing import FlaskClient
+from werkzeug.test import TestResponse
+
+from server import Config, direct
+from server.gateway import BODY
+from server.pool import MustWait, step_aside, without_waiting
+
+ROWS = {"name": "x", "datatype": "FP32", "shape": [1, 3], "data": [1.5, -0.5, 1.0]}
+BAD = {"name": "x", "datatype": "FP32", "shape": [1, 2], "data": [-1.0, 1.0]}
+RAW = np.array([1.5, -0.5, 1.0], dtype="<f4").tobytes()
+FLOWERS = "/v2/models/flowers/infer"
+ASKED: dict[str, tuple[str, bytes, dict[str, str]]] = {
+    "json": (FLOWERS, json.dumps({"inputs": [ROWS], "id": "mine"}).encode(), {"X-Request-Id": "mine"}),
+    "a version": ("/v2/models/flowers/versions/1/infer", json.dumps({"inputs": [ROWS]}).encode(), {}),
+    "raw": (FLOWERS, RAW, {"Inference-Header-Content-Length": "0"}),
+    "no number": ("/v2/models/broken/infer", json.dumps({"inputs": [BAD]}).encode(), {}),
+    "no model": ("/v2/models/roses/infer", json.dumps({"inputs": [ROWS]}).encode(), {}),
+    "no version": ("/v2/models/flowers/versions/77/infer", json.dumps({"inputs": [ROWS]}).encode(), {}),
+    "no json": (FLOWERS, b'{"inputs": [', {}),
+    "no body": (FLOWERS, b"", {}),
+    "wrong shape": (FLOWERS, json.dumps({"inputs": [{**ROWS, "shape": [1, 2]}]}).encode(), {}),
+    "explain": (FLOWERS, json.dumps({"inputs": [ROWS], "explain": {"method": "saliency"}}).encode(), {}),
+    "query": (FLOWERS + "?top=1&top=2", json.dumps({"inputs": [ROWS]}).encode(), {}),
+    "compressed": (FLOWERS, b"\x1f\x8b", {"Content-Encoding": "gzip"}),
+    "no time": (FLOWERS, json.dumps({"inputs": [ROWS]}).encode(), {"Glasshouse-Timeout-Ms": "soon"}),
+    "escaped": ("/v2/models/fl%C3%B6wers/infer", json.dumps({"inputs": [ROWS]}).encode(), {}),
+}
+ULID = re.compile(rb"[0-9A-Z]{26}")
+
+
+@pytest.fixture
+def answered(monkeypatch: pytest.MonkeyPatch) -> list[str]:
+    """The names that were asked for without Flask."""
+    found: list[str] = []
+    inferred = direct.inferred
+
+    def note(environ: Any, followed: Any, body: Any, name: str, version: str | None) -> Any:
+        found.append(name)
+        return inferred(environ, followed, body, name, version)
+
+    monkeypatch.setattr(direct, "inferred", note)
+    return found
+
+
+def ask(client: FlaskClient, asked: tuple[str, bytes, dict[str, str]], *, directly: bool) -> TestResponse:
+    """As the front hands a request over, its body read; or as another server would."""
+    path, body, headers = asked
+    own = {BODY: body} if directly else {}
+    return client.post(path, data=body, headers={"X-Request-Id": "same", **headers}, environ_overrides=own)
+
+
+def seen(response: TestResponse) -> tuple[int, list[tuple[str, str]], bytes]:
+    """All of an answer, without the decision that is each one's own."""
+    decision = response.headers.get("Glasshouse-Decision", "")
+    headers = [(name, "own" if value == decision else value) for name, value in response.headers.items()]
+    return response.status_code, sorted(headers), ULID.sub(b"own", response.get_data())
+
+
+@pytest.mark.parametrize("case", ASKED)
+def test_flask_answers_the_same(client: FlaskClient, answered: list[str], case: str) -> None:
+    by_flask = ask(client, ASKED[case], directly=False)
+    assert answered == []
+    directly = ask(client, ASKED[case], directly=True)
+    assert bool(answered) == (case != "escaped")
+    assert seen(directly) == seen(by_flask)
+
+
+def test_the_comparison_tells_answers_apart(client: FlaskClient) -> None:
+    answers = [repr(seen(ask(client, asked, directly=True))) for asked in ASKED.values()]
+    assert len(set(answers)) == len(ASKED)
+
+
+def test_it_is_recorded_and_counted_the_same(client: FlaskClient, answered: list[str]) -> None:
+    def counted() -> dict[str, str]:
+        lines = client.get("/metrics").get_data(as_text=True).splitlines()
+        wanted = ("glasshouse_requests_total", "glasshouse_request_errors_total", "glasshouse_requests_in_flight")
+        return dict(line.rsplit(" ", 1) for line in lines if line.startswith(wanted) and "metrics" not in line)
+
+    responses, figures = [], []
+    for directly in (False, True):
+        before = counted()
+        responses.append(ask(client, ASKED["json"], directly=directly))
+        ask(client, ASKED["no json"], directly=directly)
+        figures.append({n: float(v) - float(before.get(n, 0)) for n, v in counted().items() if v != before.get(n)})
+    assert len(answered) == 2
+    assert figures[0] == figures[1]
+    assert len(figures[0]) == 3, figures
+    entries = [client.get(f"/v1/decisions/{r.headers['Glasshouse-Decision']}.0").get_json() for r in responses]
+    assert entries[0]["entry"]["route"] == entries[1]["entry"]["route"] == "v2.infer"
+    assert entries[0]["entry"]["outputs"] == entries[1]["entry"]["outputs"]
+
+
+def test_what_would_wait_is_given_up_as_if_it_had_not_begun(
+    open_client: Callable[[Config], FlaskClient], config: Config, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    client = open_client(config)
+    monkeypatch.setattr(direct, "inferred", lambda *_: step_aside())
+    with pytest.raises(MustWait), without_waiting():
+        ask(client, ASKED["json"], directly=True)
+    in_flight = [line for line in client.get("/metrics").get_data(as_text=True).splitlines() if "in_flight" in line]
+    assert in_flight[-1].endswith(" 1.0")  # the one that asks
