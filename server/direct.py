@@ -23,6 +23,7 @@ from .routes.infer import inferred
 ADDRESS = re.compile(r"/v2/models/([^/]+)(?:/versions/([^/]+))?/infer", re.ASCII)
 PATTERNS = ("/v2/models/<name>/infer", "/v2/models/<name>/versions/<version>/infer")
 ENDPOINT = "v2.infer"
+_OK = HTTPStatus.OK.value
 _LINES = {status.value: f"{status.value} {status.phrase}" for status in HTTPStatus}
 
 
@@ -40,7 +41,7 @@ class Direct:
             return self._application(environ, start_response)
         name, version = found.groups()
         followed = self._follower.follow(environ, ENDPOINT, PATTERNS[version is not None], name)
-        status = 200
+        status = _OK
         try:
             content, headers = inferred(environ, followed, partial(_whole, environ), name, version)
         except MustWait:
