@@ -28,6 +28,12 @@ def _load(name: str) -> ModuleType:
     return module
 
 
+@pytest.fixture(autouse=True)
+def every_look_is_new(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Tests ask in the same millisecond in which they change a store."""
+    monkeypatch.setattr("server.in_service.FRESH_NS", -1)
+
+
 @pytest.fixture(scope="session")
 def models() -> ModuleType:
     """The module of hand-made models."""
