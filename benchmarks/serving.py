@@ -58,7 +58,7 @@ def contenders(given: argparse.Namespace, folder: Path) -> Iterator[dict[str, Se
     for name, path in files.items():
         path.write_bytes(models.model_file(store, name))
         if given.tune and name in given.models:
-            processes.tune(store, name)
+            processes.tune(store, name, given.tune)
     with contextlib.ExitStack() as stack:
         started = {
             OFF: stack.enter_context(processes.glasshouse(store, folder, extra=given.serve)),
@@ -173,7 +173,7 @@ def parsed() -> argparse.Namespace:
     parser.add_argument("--shares", type=float, nargs="+", default=list(SHARES), help="of open loops")
     parser.add_argument("--models", nargs="+", default=[models.MLP, models.RESNET])
     parser.add_argument("--protocols", nargs="+", default=[JSON, BINARY, ROWS, JPEG])
-    parser.add_argument("--tune", action="store_true", help="the models first, by `glasshouse tune`")
+    parser.add_argument("--tune", choices=("latency", "throughput"), help="the models first, by `glasshouse tune`")
     parser.add_argument("--no-peers", dest="peers", action="store_false", help="without KServe")
     parser.add_argument("--kserve-python", type=Path, help="a Python that has kserve; else an environment is made")
     given = parser.parse_args()

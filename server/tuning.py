@@ -1,21 +1,23 @@
 """How a version runs best on this machine: measured through the engine on its own examples, chosen by one rule.
 
 The rule, which docs/serving.md tells in words: of the settings of threads and instances at which a run of one item
-takes at most `LATENCY_FACTOR` times as long as at the best of them, the one with the highest throughput, at a batch
-whose run takes at most `BATCH_SECONDS`; and where several are within `TIE` of the highest, the one that takes the
-fewest threads and then the smallest batch.
+takes at most `LATENCY_FACTOR` times as long as at the best of them (any setting, where throughput is preferred), the
+one with the highest throughput, at a batch whose run takes at most `BATCH_SECONDS`; and where several are within `TIE`
+of the highest, the one that takes the fewest threads and then the smallest batch.
 """
 
 from __future__ import annotations
 
 import dataclasses
 import json
+import math
 import os
 import statistics
 import threading
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from datetime import UTC, datetime
+from typing import Literal
 
 import numpy as np
 
@@ -33,6 +35,7 @@ BATCH_SECONDS = 0.1
 TIE = 0.05
 SHORTEST_SECONDS = 0.02
 Tell = Callable[[Point], None]
+Preference = Literal["latency", "throughput"]
 
 
 def tune(
@@ -41,6 +44,7 @@ def tune(
     seconds: float = 30.0,
     max_batch: int = 64,
     deadline_seconds: float | None = None,
+    prefer: Preference = "latency",
     tell: Tell | None = None,
 ) -> Tuning:
     """Measures for about `seconds`, telling each point as it is measured, and chooses; nothing is kept.
@@ -67,13 +71,14 @@ def tune(
             runner.close()
     at = datetime.now(UTC).isoformat(timespec="seconds")
     measured = Measured(machine=cpu() or "unknown", cores=cores, runtime=runtime, at=at, table=points)
-    return _tuning(choose(points), loaded, deadline_seconds, measured)
+    return _tuning(choose(points, prefer), loaded, deadline_seconds, measured)
 
 
-def choose(points: Sequence[Point]) -> Point:
+def choose(points: Sequence[Point], prefer: Preference = "latency") -> Point:
     """The point that the rule above picks."""
     alone = {(point.threads, point.instances): point.milliseconds for point in points if point.batch == 1}
-    quick = {setting for setting, time in alone.items() if time <= LATENCY_FACTOR * min(alone.values())}
+    factor = LATENCY_FACTOR if prefer == "latency" else math.inf
+    quick = {setting for setting, time in alone.items() if time <= factor * min(alone.values())}
     able = [
         point
         for point in points

@@ -152,10 +152,12 @@ def glasshouse(store: Path, folder: Path, *flags: str, audit: str = "off", extra
         yield server
 
 
-def tune(store: Path, model: str, seconds: float = 20) -> None:
+def tune(store: Path, model: str, prefer: str, seconds: float = 20) -> None:
     """Have a model of the store run as it runs best here."""
-    command = [sys.executable, "-m", "cli", "tune", model, "--seconds", str(seconds), "--store", str(store)]
-    subprocess.run(command, cwd=ROOT, env=environment(), check=True, stdout=subprocess.DEVNULL)
+    command = [sys.executable, "-m", "cli", "tune", model, "--prefer", prefer, "--seconds", str(seconds)]
+    subprocess.run(
+        [*command, "--store", str(store)], cwd=ROOT, env=environment(), check=True, stdout=subprocess.DEVNULL
+    )
 
 
 @contextlib.contextmanager

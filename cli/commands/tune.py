@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Literal
 
 import click
 
@@ -24,6 +24,13 @@ if TYPE_CHECKING:
     show_default=True,
     help="About how long to measure.",
 )
+@click.option(
+    "--prefer",
+    type=click.Choice(["latency", "throughput"]),
+    default="latency",
+    show_default=True,
+    help="What counts more: the wait of a single request, or how many are answered when many come at once.",
+)
 @click.option("--max-batch", type=click.IntRange(1, 4096), default=64, show_default=True, help="Largest batch to try.")
 @click.option(
     "--deadline-seconds",
@@ -38,6 +45,7 @@ def command(
     model: str,
     number: str | None,
     seconds: float,
+    prefer: Literal["latency", "throughput"],
     max_batch: int,
     deadline_seconds: float | None,
     forget: bool,
@@ -58,7 +66,8 @@ def command(
         line(f"{which} is run as the server's settings say.")
         return
     tell = None if raw else _told
-    found = server.tune(version, seconds=seconds, max_batch=max_batch, deadline_seconds=deadline_seconds, tell=tell)
+    limits: dict[str, Any] = {"max_batch": max_batch, "deadline_seconds": deadline_seconds}
+    found = server.tune(version, seconds=seconds, prefer=prefer, **limits, tell=tell)
     as_json(_plain(found)) if raw else _show(found)
     if not no_store:
         opened.set_tuning(version.name, version.version, found)

@@ -71,6 +71,7 @@ def test_throughput_is_not_bought_with_the_wait_of_a_single_request() -> None:
     two_threads, two_at_a_time = point(2, 1, 1, 10.0), point(1, 2, 1, 18.0)
     assert choose([two_threads, two_at_a_time]) == two_threads
     assert choose([two_threads, dataclass_like(two_at_a_time, 14.0)]).instances == 2
+    assert choose([two_threads, two_at_a_time], "throughput") == two_at_a_time
 
 
 def dataclass_like(given_point: Point, milliseconds: float) -> Point:
