@@ -9,9 +9,12 @@ from typing import Any
 
 import numpy as np
 import pytest
+import rfc8785
+from hypothesis import given
+from hypothesis import strategies as st
 
 import audit
-from audit.entry import compose, instant, plain
+from audit.entry import canonical, compose, instant, plain
 
 ULID = "01ARZ3NDEKTSV4RRFFQ69G5FAV"
 NOW = datetime(2026, 3, 4, 5, 6, 8, tzinfo=UTC)
@@ -26,6 +29,27 @@ def test_bytes_are_canonical_and_digested(draft: Make) -> None:
     assert made.content.decode() == text.replace("e-07", "e-7").replace("1.0]", "1]")
     assert made.digest == hashlib.sha256(made.content).hexdigest()
     assert (made.id, again["id"], again["row"], again["rows"]) == (f"{ULID}.1", f"{ULID}.1", 1, 2)
+
+
+JSON = st.recursive(
+    st.none()
+    | st.booleans()
+    | st.integers(-(2**53) + 1, 2**53 - 1)
+    | st.text()
+    | st.floats(allow_nan=False, allow_infinity=False),
+    lambda inner: st.lists(inner) | st.dictionaries(st.text(), inner),
+)
+
+
+@given(JSON)
+def test_the_short_way_writes_what_the_standard_says(value: Any) -> None:
+    try:
+        expected = rfc8785.dumps(value)
+    except (rfc8785.CanonicalizationError, UnicodeEncodeError):
+        with pytest.raises(audit.InvalidDraft):
+            canonical(value)
+    else:
+        assert canonical(value) == expected
 
 
 def test_names_every_tensor_by_digest(draft: Make) -> None:

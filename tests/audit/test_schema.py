@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 import audit
-from audit.schema import violations
+from audit.schema import compiled
 
 Make = Callable[..., Any]
 SPOILED: list[tuple[str, Callable[[dict[str, Any]], Any]]] = [
@@ -54,7 +54,7 @@ def test_the_check_fails_where_it_must(
 
 def test_the_check_refuses_keywords_it_does_not_know() -> None:
     with pytest.raises(ValueError, match="maxLength"):
-        list(violations("x", {"maxLength": 3}, {}, "name"))
+        compiled({"properties": {"name": {"maxLength": 3}}}, {})
 
 
 def test_every_field_of_an_entry_is_described_and_required() -> None:
