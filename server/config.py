@@ -118,7 +118,7 @@ class Config:
     queue_limit: int = _setting("integer", 1024, "Items that may wait for the engine; more are refused.", minimum=1)
     queue_seconds: float = _setting(
         "number",
-        2.0,
+        1.0,
         "Seconds of work (as learned from the runs) that may wait for the engine when one more prediction comes; "
         "beyond that it is refused.",
         minimum=0,

@@ -19,6 +19,8 @@ from typing import Any
 
 from granian.rsgi import ProtocolClosed, ProtocolError  # type: ignore[attr-defined]  # its __all__ is missing
 
+from engine import EngineError
+
 from . import envelope, gateway
 from .errors import BadRequest, BodyTooLarge, BodyTooSlow, Overloaded, ServerError
 from .logs import access, flush, log
@@ -29,6 +31,7 @@ LOOK_SECONDS = 0.001
 PROMPT = ("/infer", ":predict", "/v2/health/live")
 PROMPT_BYTES = 16 * 1024
 RETRY_SECONDS, MOST_REMEMBERED = 1.0, 1024
+REFUSALS = (ServerError, EngineError)
 # So many may wait however long it takes: clients that ask again once they are answered are no flood.
 ALWAYS_WAITING = 32
 
@@ -44,6 +47,7 @@ class Front:
         max_body: largest body in bytes.
         body_seconds: how long a body may take to arrive.
         refused: told the status and the type of error of each request that is refused here.
+        admit: looks at a request that has come whole, while others are under way; raises why it is refused.
         prompt: whether small predictions are tried in the loop itself. What would have to wait there (`pool.MustWait`)
             is done in a thread, and so are others at its address for a second.
     """
@@ -58,6 +62,7 @@ class Front:
         body_seconds: float,
         wait_seconds: float = 0.25,
         refused: Callable[[int, str], None] = lambda *_: None,
+        admit: Callable[[str, float], None] = lambda *_: None,
         prompt: bool = False,
     ) -> None:
         self._application = application
@@ -67,6 +72,7 @@ class Front:
         self._max_body = max_body
         self._body_seconds = body_seconds
         self._refused = refused
+        self._admit = admit
         self._prompt = prompt
         self._not_before: dict[str, float] = {}
         self._readers: dict[asyncio.Task[Any], float] = {}
@@ -88,13 +94,15 @@ class Front:
 
     async def __rsgi__(self, scope: Any, protocol: Any) -> None:
         """Called by Granian for each request; returns when it is answered."""
-        arrived = time.monotonic()
+        arrived, body = time.monotonic(), None
         try:
             self._require_room()
             body = await self._body(scope, protocol)
-            self._require_room()
-        except ServerError as error:
-            self._refuse(scope, protocol, error, arrived)
+            if self._under_way:
+                self._require_room()
+                self._admit(scope.path, arrived)
+        except REFUSALS as error:
+            self._refuse(scope, protocol, error, arrived, whole=body is not None)
             return
         if self._prompt and scope.path.endswith(PROMPT) and self._answered_here(scope, protocol, body, arrived):
             return
@@ -189,11 +197,13 @@ class Front:
             raise BadRequest("body", "chunks that break off or end in trailers", "whole chunks without trailers")
         return b"".join(pieces)
 
-    def _refuse(self, scope: Any, protocol: Any, error: ServerError, arrived: float) -> None:
-        """Answers from the loop, without a thread. What is left of the body is not read: the connection closes."""
+    def _refuse(self, scope: Any, protocol: Any, error: Exception, arrived: float, *, whole: bool) -> None:
+        """Answers from the loop, without a thread. Where the body was not read whole, the connection closes."""
         request_id = envelope.request_id(scope.headers.get(envelope.REQUEST_ID_HEADER.lower()))
         status, headers, content = envelope.failure(error)
-        headers |= envelope.HEADERS | {envelope.REQUEST_ID_HEADER: request_id, "Connection": "close"}
+        headers |= envelope.HEADERS | {envelope.REQUEST_ID_HEADER: request_id}
+        if not whole:
+            headers["Connection"] = "close"
         protocol.response_bytes(status, list(headers.items()), content)
         self._refused(status, type(error).__name__)
         access(request_id, None, scope.method, scope.path, status, time.monotonic() - arrived)

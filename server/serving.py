@@ -32,6 +32,7 @@ from .logs import configure, log
 from .metrics import Siblings, sources
 from .parent import end_with
 from .service import Service
+from .shares import admit_prediction
 from .traces import open_traces
 from .welcome import banner
 
@@ -160,6 +161,8 @@ def _worker(config: Config, parent: int, places: Sequence[Place], shared: Path) 
         body_seconds=config.body_seconds,
         wait_seconds=config.wait_seconds,
         refused=service.figures.refused,
+        # Asking an engine of another process may wait, which the loop must not.
+        admit=(lambda *_: None) if places else partial(admit_prediction, service.engine, config),
         # A commit, another process and a trace that is sent are waited for each time.
         prompt=config.audit == "off" and not places and service.traces is None,
     )

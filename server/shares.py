@@ -16,6 +16,7 @@ TIMEOUT_HEADERS = {
     "HTTP_X_ENVOY_EXPECTED_RQ_TIMEOUT_MS": "x-envoy-expected-rq-timeout-ms",
 }
 MOST_DIGITS = 12
+PREDICTIONS = ("/infer", ":predict")
 
 
 class ExplainShare:
@@ -69,6 +70,12 @@ def require_time(arrived: float, seconds: float | None) -> None:
     """Raises DeadlineExceeded where the time was over before the request was read."""
     if seconds is not None and arrived + seconds <= time.monotonic():
         raise engine.DeadlineExceeded("the deadline passed before the request was read")
+
+
+def admit_prediction(runner: engine.Engine, config: Config, path: str, arrived: float) -> None:
+    """`require_engine` for the address of a prediction; others are let through."""
+    if path.endswith(PREDICTIONS):
+        require_engine(runner, config, arrived, None)
 
 
 def require_engine(runner: engine.Engine, config: Config, arrived: float, seconds: float | None) -> None:

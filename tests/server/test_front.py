@@ -25,6 +25,7 @@ PROGRAM = f"""
 import json, sys, time
 from functools import partial
 from pathlib import Path
+from engine import QueueFull
 from server import Config, serving
 from server.front import Front
 
@@ -52,8 +53,13 @@ def lines():
     finally:
         Path(sys.argv[2]).write_text(str(number))
 
+def admit(path, arrived):
+    if path.endswith(":predict"):
+        raise QueueFull("enough waits already")
+
 def load():
-    return Front(application, threads={THREADS}, waiting={WAITING}, max_body={MOST}, body_seconds={BODY_SECONDS})
+    limits = dict(threads={THREADS}, waiting={WAITING}, max_body={MOST}, body_seconds={BODY_SECONDS})
+    return Front(application, **limits, admit=admit)
 
 serving.allow_files(2000)
 serving.HEADER_MILLISECONDS = 1000
@@ -261,3 +267,26 @@ def test_slow_sockets_starve_nobody(served: Served, count: int) -> None:
     for number, connection in enumerate(connections):
         answer = read_to_end(connection)
         assert answer.startswith(b"HTTP/1.1 408 ") if number % 2 else answer == b""
+
+
+def test_while_others_are_under_way_a_request_is_looked_at_and_its_connection_kept(served: Served) -> None:
+    connection = http.client.HTTPConnection("127.0.0.1", served.port, timeout=60)
+
+    def ask() -> tuple[int, str | None]:
+        connection.request("POST", "/m:predict", b"{}")
+        answer = connection.getresponse()
+        answer.read()
+        return answer.status, answer.getheader("Connection")
+
+    assert ask() == (200, None), "an idle server takes what comes"
+    with served.connect() as other:
+        other.sendall(b"GET /sleep?0.5 HTTP/1.1\r\nHost: x\r\n\r\n")
+        time.sleep(0.1)
+        own = connection.sock
+        assert ask() == (429, None)
+        assert ask() == (429, None)
+        assert connection.sock is own, "what was read whole leaves nothing behind"
+        assert served.get("/other").status_code == 200
+        other.recv(100)
+    assert ask() == (200, None)
+    connection.close()
