@@ -1,0 +1,132 @@
+"""LSTM: c_t = f c_{t-1} + i g, h_t = o h(c_t), with gates i, o, f of x_t, h_{t-1} and (peepholes) the cell."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from ..bodies import scan
+from ..emit import Emitter
+from ..graph import Node
+from ..registry import REGISTRY, Gradients, vjp
+from .recurrent import INITIAL_C, Gate, Values, Walk, applied, swept
+
+ACTIVATIONS = ("Sigmoid", "Tanh", "Tanh")
+F, G, H = range(3)
+
+
+@vjp("LSTM", many=True)
+def lstm(emit: Emitter, node: Node, grads: list[str | None]) -> Gradients:
+    """With dh_t = dY_t + dP_{t+1} R and dc_t = f_{t+1} dc_{t+1} + o h'(c_t) dh_t:
+
+    dP_t = (g i' dc, h(c) o' dh, c_{t-1} f' dc, i g' dc), one product with R a step; dX = dP W.
+    """
+    return swept(emit, node, grads, sweep_lstm, ACTIVATIONS, REGISTRY)
+
+
+def sweep_lstm(walk: Walk, grads: Sequence[str | None]) -> tuple[str, list[str]]:
+    """One direction (see recurrent.py).
+
+    A peephole p adds p c to what its gate is given: to i and f the cell before the step, to o the one behind it.
+    """
+    emit, w, r = walk.emit, walk.weight(1), walk.weight(2)
+    factors, onto_c, keep = _factors(walk, _gates(walk, w, r))
+    ends, every = walk.seeds(grads)
+    resting = walk.resting()
+
+    def step(body: Emitter, states: Sequence[str], slices: Sequence[str]) -> tuple[list[str], list[str]]:
+        factor, onto_c, keep, *others = slices
+        dh = walk.arriving(body, states[0], others[len(resting) :])
+        dc = body.add(states[1], body.mul(dh, onto_c))
+        dp = body.mul(body.concat(dc, dh, dc, dc, axis=1), factor)
+        return [walk.leaving(body, body.matmul(dp, r), dh, others[: len(resting)]), body.mul(dc, keep)], [dp]
+
+    sequences = [walk.steps(value) for value in (factors, onto_c, keep)]
+    dh, dc, dp = scan(emit, step, ends, [*sequences, *resting, *every], backwards=not walk.backwards)
+    return emit.matmul(walk.rows(dp), w), [walk.started(dh), walk.started(dc)]
+
+
+@dataclass(frozen=True)
+class Gates:
+    """What one direction multiplies, at all steps; `f` is None where the forget gate is 1 - i (input_forget)."""
+
+    i: Gate
+    o: Gate
+    f: Gate | None
+    g: Gate
+    h: Gate
+    kept: Values
+    before: Values
+
+
+def _gates(walk: Walk, w: str, r: str) -> Gates:
+    emit, biases, sizes = walk.emit, walk.biases(4), [walk.hidden] * 4
+    added = emit.add(*biases) if biases else None
+    parts = [emit.split(walk.given(end, (w, r), added), sizes, 4, axis=1) for end in walk.ends]
+    i, o, f, new = (tuple(values) for values in zip(*parts, strict=True))
+    g = walk.gate(G, new)
+    before = tuple(_cells(walk, *at) for at in zip(walk.ends, i, f, g.values, strict=True))
+    seen = _peepholes(walk)
+    if seen:
+        i, f = (
+            walk.each(lambda x, c, p=p: emit.add(x, emit.mul(c, p)), at, before)
+            for at, p in ((i, seen[0]), (f, seen[2]))
+        )
+    i_gate, f_gate = walk.gate(F, i), None if _coupled(walk) else walk.gate(F, f)
+    kept = f_gate.values if f_gate else walk.each(lambda i: emit.sub(1.0, i), i_gate.values)
+    new = walk.each(emit.mul, i_gate.values, g.values)
+    cells = walk.each(lambda f, c, u: emit.add(emit.mul(f, c), u), kept, before, new)
+    if seen:
+        o = walk.each(lambda x, c: emit.add(x, emit.mul(c, seen[1])), o, cells)
+    return Gates(i_gate, walk.gate(F, o), f_gate, g, walk.gate(H, cells), kept, before)
+
+
+def _coupled(walk: Walk) -> bool:
+    return bool(int(walk.node.attr("input_forget", 0)))
+
+
+def _peepholes(walk: Walk) -> tuple[str, ...]:
+    """Those of i, o and f; none where the node has none."""
+    return walk.emit.split(walk.weight(7), [walk.hidden] * 3, 3, axis=0) if walk.node.input(7) else ()
+
+
+def _cells(walk: Walk, end: Node, i: str, f: str, g: str) -> str:
+    """The cell that each step starts from, one Scan: ONNX gives only the last. i and f before their activation."""
+    emit, activation, seen = walk.emit, walk.activations[F], _peepholes(walk)
+
+    def gates(at: Emitter, i: str, f: str) -> tuple[str, str]:
+        i = applied(at, activation, i)
+        return i, at.sub(1.0, i) if _coupled(walk) else applied(at, activation, f)
+
+    def step(body: Emitter, states: Sequence[str], slices: Sequence[str]) -> tuple[list[str], list[str]]:
+        c = states[0]
+        keep, new = slices[:2]
+        if seen:
+            i, keep = gates(body, *(body.add(x, body.mul(c, p)) for x, p in zip(slices, seen[::2], strict=False)))
+            new = body.mul(i, slices[2])
+        after = body.add(body.mul(keep, c), new)
+        return [body.where(slices[3], after, c) if len(slices) > 3 else after], [c]
+
+    if seen:
+        alive = [emit.greater(walk.steps(walk.alive), 0.0)] if walk.alive else []
+        sequences = [*(walk.steps(value) for value in (i, f, g)), *alive]
+    else:
+        i, f = gates(emit, i, f)
+        sequences = [walk.steps(walk.kept(f)), walk.steps(walk.masked(emit.mul(i, g)))]
+    _, before = scan(emit, step, [walk.initial(end, INITIAL_C)], sequences, backwards=walk.backwards)
+    return walk.rows(before)
+
+
+def _factors(walk: Walk, gates: Gates) -> tuple[str, str, str]:
+    """What dP [T*N, 4H] is in dh and dc, what dc_t is in dh_t, and dc_{t-1} in dc_t."""
+    emit, seen, i, f = walk.emit, _peepholes(walk), walk.middle(gates.i.values), gates.f
+    g, before, keep = (walk.middle(values) for values in (gates.g.values, gates.before, gates.kept))
+    to_i = gates.i.pull(g if f else emit.sub(g, before))
+    to_o = gates.o.pull(walk.middle(gates.h.values))
+    to_f = f.pull(before) if f else emit.zeros_like(to_i)
+    onto_c = gates.h.pull(walk.middle(gates.o.values))
+    if seen:
+        onto_c = emit.add(onto_c, emit.mul(to_o, seen[1]))
+        keep = emit.add(keep, emit.add(emit.mul(to_i, seen[0]), emit.mul(to_f, seen[2])))
+    factors = emit.concat(to_i, to_o, to_f, gates.g.pull(i), axis=1)
+    return walk.masked(factors), walk.masked(onto_c), walk.kept(keep)
