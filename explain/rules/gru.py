@@ -13,6 +13,7 @@ from .recurrent import Gate, Values, Walk, swept
 
 ACTIVATIONS = ("Sigmoid", "Tanh")
 F, G = range(2)
+Z, R, N = range(3)  # parts of the weights
 
 
 @vjp("GRU", many=True)
@@ -29,47 +30,44 @@ def sweep_gru(walk: Walk, grads: Sequence[str | None]) -> tuple[str, list[str]]:
 
 @dataclass(frozen=True)
 class Gates:
-    """What one direction multiplies, at all steps: `reset` is what r does, h_{t-1} or what R_n made of it."""
+    """What one direction multiplies, at all steps: `reset` is what r multiplies, h_{t-1} or what R_n made of it."""
 
     z: Gate
     r: Gate
     n: Gate
     before: Values
     reset: Values
+    inner: Values
 
 
-def _gates(walk: Walk, w: str, r: str, after: bool) -> Gates:
-    """All that the gates are given: two products, or three where r comes before the product with R_n."""
-    emit, h = walk.emit, walk.hidden
-    b_w, b_r = walk.biases(3) or (None, None)
+def _gates(walk: Walk, after: bool) -> Gates:
+    """All that the gates are given, products over all steps; `after` where R_n comes before the product with r."""
+    z, r = (walk.gate(F, tuple(walk.given(end, gate, 3) for end in walk.ends)) for gate in (Z, R))
     before = tuple(walk.before(end) for end in walk.ends)
-    from_x = [emit.split(walk.linear(walk.rows(end.inputs[0]), w, b_w), [h, h, h], 3, axis=1) for end in walk.ends]
-    r_zr, r_n = emit.split(r, [2 * h, h], 2, axis=0)
-    b_zr, b_n = emit.split(b_r, [2 * h, h], 2, axis=0) if b_r else (None, None)
-    from_h = [emit.split(walk.linear(state, r_zr, b_zr), [h, h], 2, axis=1) for state in before]
-    z, r_gate = (walk.gate(F, tuple(emit.add(x[i], y[i]) for x, y in zip(from_x, from_h, strict=True))) for i in (0, 1))
-    reset = walk.each(lambda state: walk.linear(state, r_n, b_n), before) if after else before
-    inner = walk.each(emit.mul, r_gate.values, reset)
+    through, biases = walk.gates(2, 3)[N], walk.gates(3, 6)
+    b_x, b_h = (biases[N], biases[3 + N]) if biases else (None, None)
+    reset = walk.each(lambda state: walk.linear(state, through, b_h), before) if after else before
+    inner = walk.each(walk.emit.mul, r.values, reset)
     if not after:
-        inner = walk.each(lambda state: walk.linear(state, r_n, b_n), inner)
-    n = walk.gate(G, tuple(emit.add(x[2], y) for x, y in zip(from_x, inner, strict=True)))
-    return Gates(z, r_gate, n, before, reset)
+        inner = walk.each(lambda state: walk.linear(state, through, b_h), inner)
+    from_x = tuple(walk.linear(walk.rows(end.inputs[0]), walk.gates(1, 3)[N], b_x) for end in walk.ends)
+    return Gates(z, r, walk.gate(G, walk.each(walk.emit.add, from_x, inner)), before, reset, inner)
 
 
 def _shares(walk: Walk, gates: Gates) -> tuple[str, str, str]:
     """What of dh goes to what z and n are given, and straight on to h_{t-1}."""
     emit = walk.emit
     z, n, before = (walk.middle(values) for values in (gates.z.values, gates.n.values, gates.before))
-    to_z, to_n = gates.z.pull(emit.sub(before, n)), gates.n.pull(emit.sub(1.0, z))
+    to_z, to_n = gates.z.pull(emit.sub(before, n), None), gates.n.pull(emit.sub(1.0, z), None)
     return walk.masked(to_z), walk.masked(to_n), walk.kept(z)
 
 
 def sweep_after(walk: Walk, grads: Sequence[str | None]) -> tuple[str, list[str]]:
     """r multiplies q = R_n h_{t-1} + b: one product with R a step, of (dz, dr, dq)."""
     emit, w, r = walk.emit, walk.weight(1), walk.weight(2)
-    gates = _gates(walk, w, r, after=True)
+    gates = _gates(walk, after=True)
     to_z, to_n, on = _shares(walk, gates)
-    to_r = emit.mul(to_n, gates.r.pull(walk.middle(gates.reset)))
+    to_r = emit.mul(to_n, gates.r.pull(walk.middle(gates.reset), walk.at_point(gates.inner)))
     to_q = emit.mul(to_n, walk.middle(gates.r.values))
     ends, every = walk.seeds(grads)
 
@@ -89,10 +87,10 @@ def sweep_after(walk: Walk, grads: Sequence[str | None]) -> tuple[str, list[str]
 def sweep_before(walk: Walk, grads: Sequence[str | None]) -> tuple[str, list[str]]:
     """r multiplies h_{t-1}: dn has to pass R_n before dr is known, two products a step."""
     emit, h, w, r = walk.emit, walk.hidden, walk.weight(1), walk.weight(2)
-    gates = _gates(walk, w, r, after=False)
+    gates = _gates(walk, after=False)
     r_zr, r_n = emit.split(r, [2 * h, h], 2, axis=0)
     to_z, to_n, on = _shares(walk, gates)
-    to_r, through = gates.r.pull(walk.middle(gates.reset)), walk.middle(gates.r.values)
+    to_r, through = gates.r.pull(walk.middle(gates.reset), None), walk.middle(gates.r.values)
     ends, every = walk.seeds(grads)
 
     def step(body: Emitter, states: Sequence[str], slices: Sequence[str]) -> tuple[list[str], list[str]]:

@@ -30,7 +30,7 @@ def sweep_lstm(walk: Walk, grads: Sequence[str | None]) -> tuple[str, list[str]]
     A peephole p adds p c to what its gate is given: to i and f the cell before the step, to o the one behind it.
     """
     emit, w, r = walk.emit, walk.weight(1), walk.weight(2)
-    factors, onto_c, keep = _factors(walk, _gates(walk, w, r))
+    factors, onto_c, keep = _factors(walk, _gates(walk))
     ends, every = walk.seeds(grads)
     resting = walk.resting()
 
@@ -48,37 +48,40 @@ def sweep_lstm(walk: Walk, grads: Sequence[str | None]) -> tuple[str, list[str]]
 
 @dataclass(frozen=True)
 class Gates:
-    """What one direction multiplies, at all steps; `f` is None where the forget gate is 1 - i (input_forget)."""
+    """What one direction multiplies, at all steps; `f` is None where the forget gate is 1 - i (input_forget).
+
+    `before` is c_{t-1}, `kept` what is kept of it, `left` their product, `added` that of i and g, `y` that of o and h.
+    """
 
     i: Gate
     o: Gate
     f: Gate | None
     g: Gate
     h: Gate
-    kept: Values
     before: Values
+    kept: Values
+    left: Values
+    added: Values
+    y: Values
 
 
-def _gates(walk: Walk, w: str, r: str) -> Gates:
-    emit, biases, sizes = walk.emit, walk.biases(4), [walk.hidden] * 4
-    added = emit.add(*biases) if biases else None
-    parts = [emit.split(walk.given(end, (w, r), added), sizes, 4, axis=1) for end in walk.ends]
-    i, o, f, new = (tuple(values) for values in zip(*parts, strict=True))
+def _gates(walk: Walk) -> Gates:
+    emit, seen = walk.emit, _peepholes(walk)
+    i, o, f, new = (tuple(walk.given(end, gate, 4) for end in walk.ends) for gate in range(4))
     g = walk.gate(G, new)
     before = tuple(_cells(walk, *at) for at in zip(walk.ends, i, f, g.values, strict=True))
-    seen = _peepholes(walk)
-    if seen:
-        i, f = (
-            walk.each(lambda x, c, p=p: emit.add(x, emit.mul(c, p)), at, before)
-            for at, p in ((i, seen[0]), (f, seen[2]))
-        )
-    i_gate, f_gate = walk.gate(F, i), None if _coupled(walk) else walk.gate(F, f)
+
+    def peeping(given: Values, cells: Values, which: int) -> Values:
+        return walk.each(lambda x, c: emit.add(x, emit.mul(c, seen[which])), given, cells) if seen else given
+
+    i_gate = walk.gate(F, peeping(i, before, 0))
+    f_gate = None if _coupled(walk) else walk.gate(F, peeping(f, before, 2))
     kept = f_gate.values if f_gate else walk.each(lambda i: emit.sub(1.0, i), i_gate.values)
-    new = walk.each(emit.mul, i_gate.values, g.values)
-    cells = walk.each(lambda f, c, u: emit.add(emit.mul(f, c), u), kept, before, new)
-    if seen:
-        o = walk.each(lambda x, c: emit.add(x, emit.mul(c, seen[1])), o, cells)
-    return Gates(i_gate, walk.gate(F, o), f_gate, g, walk.gate(H, cells), kept, before)
+    left, added = walk.each(emit.mul, kept, before), walk.each(emit.mul, i_gate.values, g.values)
+    cells = walk.each(emit.add, left, added)
+    y = tuple(walk.rows(walk.of_output(0, end.outputs[0])) for end in walk.ends)
+    o_gate = walk.gate(F, peeping(o, cells, 1))
+    return Gates(i_gate, o_gate, f_gate, g, walk.gate(H, cells), before, kept, left, added, y)
 
 
 def _coupled(walk: Walk) -> bool:
@@ -87,7 +90,7 @@ def _coupled(walk: Walk) -> bool:
 
 def _peepholes(walk: Walk) -> tuple[str, ...]:
     """Those of i, o and f; none where the node has none."""
-    return walk.emit.split(walk.weight(7), [walk.hidden] * 3, 3, axis=0) if walk.node.input(7) else ()
+    return walk.gates(7, 3)
 
 
 def _cells(walk: Walk, end: Node, i: str, f: str, g: str) -> str:
@@ -121,12 +124,13 @@ def _factors(walk: Walk, gates: Gates) -> tuple[str, str, str]:
     """What dP [T*N, 4H] is in dh and dc, what dc_t is in dh_t, and dc_{t-1} in dc_t."""
     emit, seen, i, f = walk.emit, _peepholes(walk), walk.middle(gates.i.values), gates.f
     g, before, keep = (walk.middle(values) for values in (gates.g.values, gates.before, gates.kept))
-    to_i = gates.i.pull(g if f else emit.sub(g, before))
-    to_o = gates.o.pull(walk.middle(gates.h.values))
-    to_f = f.pull(before) if f else emit.zeros_like(to_i)
-    onto_c = gates.h.pull(walk.middle(gates.o.values))
+    added, left, y = (walk.at_point(values) for values in (gates.added, gates.left, gates.y))
+    to_i = gates.i.pull(g, added) if f else gates.i.pull(emit.sub(g, before), None)
+    to_o = gates.o.pull(walk.middle(gates.h.values), y)
+    to_f = f.pull(before, left) if f else emit.zeros_like(to_i)
+    onto_c = gates.h.pull(walk.middle(gates.o.values), y)
     if seen:
         onto_c = emit.add(onto_c, emit.mul(to_o, seen[1]))
         keep = emit.add(keep, emit.add(emit.mul(to_i, seen[0]), emit.mul(to_f, seen[2])))
-    factors = emit.concat(to_i, to_o, to_f, gates.g.pull(i), axis=1)
+    factors = emit.concat(to_i, to_o, to_f, gates.g.pull(i, added), axis=1)
     return walk.masked(factors), walk.masked(onto_c), walk.kept(keep)

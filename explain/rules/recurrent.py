@@ -75,7 +75,8 @@ class Gate:
     """An activation at all steps: its value at every end, and what a gradient of it is of what it was given."""
 
     values: Values
-    pull: Callable[[str], str]
+    pull: Callable[[str, str | None], str]
+    """Of the gradient, and of the gradient times the value where that is at hand."""
 
 
 @dataclass(frozen=True)
@@ -98,10 +99,11 @@ class Walk:
         name = self.node.inputs[place]
         return self.emit.squeeze(name, [0]) if self.count == 1 else self.emit.gather(name, np.array(self.direction))
 
-    def biases(self, gates: int) -> tuple[str, ...]:
-        """Those beside W and beside R [gates * H]; none where the node has none."""
-        half = gates * self.hidden
-        return self.emit.split(self.weight(3), [half, half], 2, axis=0) if self.node.input(3) else ()
+    def gates(self, place: int, count: int) -> tuple[str, ...]:
+        """The parts of a weight that belong to its `count` gates [H, ...] each; none where the node lacks it."""
+        if not self.node.input(place):
+            return ()
+        return self.emit.split(self.weight(place), [self.hidden] * count, count, axis=0)
 
     def rows(self, value: str) -> str:
         """[T, N, K] as [T*N, K]."""
@@ -143,18 +145,24 @@ class Walk:
         held = emit.where(emit.greater(lasts, 0.0), later, first)  # each row starts at its own end
         return self.rows(emit.concat(held, first, axis=0))
 
+    def given(self, end: Node, gate: int, count: int) -> str:
+        """What one of `count` gates is given at all steps, X W^T + H_{t-1} R^T + b."""
+        biases = self.gates(3, 2 * count)
+        bias = self.emit.add(biases[gate], biases[count + gate]) if biases else None
+        from_x = self.linear(self.rows(end.inputs[0]), self.gates(1, count)[gate], bias)
+        return self.linear(self.before(end), self.gates(2, count)[gate], from_x)
+
     def middle(self, values: Values) -> str:
         """The value at the point, or halfway between the ends."""
         return values[0] if len(values) == 1 else halfway(self.emit, values[0], values[1])
 
+    def at_point(self, values: Values) -> str | None:
+        """The value at the point, None between two."""
+        return values[0] if len(values) == 1 else None
+
     def each(self, function: Callable[..., str], *values: Values) -> Values:
         """A function of values at every end."""
         return tuple(function(*at) for at in zip(*values, strict=True))
-
-    def given(self, end: Node, matrices: tuple[str, str], added: str | None) -> str:
-        """X W^T + H_{t-1} R^T + b of all steps."""
-        w, r = matrices
-        return self.linear(self.before(end), r, self.linear(self.rows(end.inputs[0]), w, added))
 
     def gate(self, which: int, given: Values) -> Gate:
         """Activation `which` of what it is given."""
@@ -163,7 +171,10 @@ class Walk:
             nodes.append(self._placed(step, given))
             given = nodes[-1].results() if isinstance(nodes[-1], Chord) else nodes[-1].outputs
 
-        def pull(grad: str) -> str:
+        def pull(grad: str, product: str | None = None) -> str:
+            plain = nodes[0] if len(nodes) == 1 and product and len(given) == 1 else None
+            if plain and plain.op in ("Sigmoid", "Tanh"):  # y (1 - y) grad or (1 - y^2) grad
+                return self.emit.sub(grad if plain.op == "Tanh" else product, self.emit.mul(product, given[0]))
             for node in reversed(nodes):
                 result = self.registry.find(node).rule(self.emit, node, grad)
                 grad = result if isinstance(result, str) else str((result or [""])[0])

@@ -24,11 +24,9 @@ def rnn(emit: Emitter, node: Node, grads: list[str | None]) -> Gradients:
 def sweep_rnn(walk: Walk, grads: Sequence[str | None]) -> tuple[str, list[str]]:
     """One direction (see recurrent.py)."""
     emit, w, r = walk.emit, walk.weight(1), walk.weight(2)
-    biases = walk.biases(1)
-    added = emit.add(*biases) if biases else None
-    given = tuple(walk.given(end, (w, r), added) for end in walk.ends)
+    given = tuple(walk.given(end, 0, 1) for end in walk.ends)
     ones = emit.expand(np.ones((), dtype=emit.dtype(given[0])), emit.shape(given[0]))
-    slope = walk.masked(walk.gate(0, given).pull(ones))
+    slope = walk.masked(walk.gate(0, given).pull(ones, None))
     ends, every = walk.seeds(grads)
     resting = walk.resting()
 
