@@ -19,12 +19,19 @@ from ..between import Chord, halfway
 from ..emit import Emitter
 from ..graph import Node
 from ..registry import Gradients, Registry
+from . import gru, lstm, rnn
 from .normalize import per_channel
+from .recurrent import swept
 from .reduce import is_identity, kept
 from .secant import SECANT
 
 RESCALE = Registry(SECANT)
 rescale = RESCALE.vjp
+SWEEPS = {
+    "GRU": (gru.sweep_gru, gru.ACTIVATIONS),
+    "LSTM": (lstm.sweep_lstm, lstm.ACTIVATIONS),
+    "RNN": (rnn.sweep_rnn, rnn.ACTIVATIONS),
+}
 SCALED = frozenset({"Acosh", "Log", "Pow"})  # functions whose own scale is that of what they are given
 
 
@@ -167,3 +174,10 @@ def _normalized(emit: Emitter, node: Chord, grad: str, axes: list[int]) -> str:
     pull = emit.mul(emit.mul(emit.reduce_mean(emit.mul(grad, middle), axes, keepdims=1), chord), 2.0)
     to_d = emit.sub(emit.mul(grad, halfway(emit, *s)), emit.mul(middle, pull))
     return emit.sub(to_d, emit.reduce_mean(to_d, axes, keepdims=1))
+
+
+@rescale("GRU", "LSTM", "RNN", many=True)
+def recurrent(emit: Emitter, node: Chord, grads: list[str | None]) -> Gradients:
+    """Products of gates and states halfway, chords of the activations: one sweep back along both ends' time."""
+    sweep, activations = SWEEPS[node.op]
+    return swept(emit, node, grads, sweep, activations, RESCALE, (node.start, node.stop))
