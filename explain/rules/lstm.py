@@ -9,7 +9,8 @@ from ..bodies import scan
 from ..emit import Emitter
 from ..graph import Node
 from ..registry import REGISTRY, Gradients, vjp
-from .recurrent import INITIAL_C, Gate, Values, Walk, applied, swept
+from .gates import applied
+from .recurrent import INITIAL_C, Gate, Values, Walk, swept
 
 ACTIVATIONS = ("Sigmoid", "Tanh", "Tanh")
 F, G, H = range(3)

@@ -14,9 +14,8 @@ output exactly; at a point they are the gradient.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
-from typing import Any
 
 import numpy as np
 
@@ -24,50 +23,12 @@ from ..between import Chord, halfway
 from ..emit import Emitter
 from ..graph import Node
 from ..registry import Gradients, Registry
+from .gates import Activation, Step, activations_of
 
-# Operators that an activation is made of, with constant operands ("alpha", "beta") and attributes by what they are.
-ACTIVATIONS: dict[str, tuple[tuple[str, tuple[str, ...], tuple[str, ...]], ...]] = {
-    "affine": (("Mul", ("alpha",), ()), ("Add", ("beta",), ())),
-    "elu": (("Elu", (), ("alpha",)),),
-    "hardsigmoid": (("HardSigmoid", (), ("alpha", "beta")),),
-    "leakyrelu": (("LeakyRelu", (), ("alpha",)),),
-    "relu": (("Relu", (), ()),),
-    "scaledtanh": (("Mul", ("beta",), ()), ("Tanh", (), ()), ("Mul", ("alpha",), ())),
-    "sigmoid": (("Sigmoid", (), ()),),
-    "softplus": (("Softplus", (), ()),),
-    "softsign": (("Softsign", (), ()),),
-    "tanh": (("Tanh", (), ()),),
-    "thresholdedrelu": (("ThresholdedRelu", (), ("alpha",)),),
-}
-# What is taken where activation_alpha and activation_beta end; of the others runtimes disagree.
-DEFAULTS = {"elu": {"alpha": 1.0}, "hardsigmoid": {"alpha": 0.2, "beta": 0.5}, "leakyrelu": {"alpha": 0.01}}
 DIRECTIONS = {"forward": (False,), "reverse": (True,), "bidirectional": (False, True)}
 INITIAL_H, INITIAL_C = 5, 6
 
 Values = tuple[str, ...]
-
-
-@dataclass(frozen=True)
-class Step:
-    """One operator of an activation."""
-
-    op: str
-    operands: tuple[float, ...]
-    attributes: Mapping[str, Any]
-
-    def inputs(self, emit: Emitter, x: str) -> Values:
-        """x and the constants beside it."""
-        return (x, *(emit.constant(np.array(number, dtype=emit.dtype(x))) for number in self.operands))
-
-
-Activation = tuple[Step, ...]
-
-
-def applied(emit: Emitter, activation: Activation, x: str) -> str:
-    """The value of an activation."""
-    for step in activation:
-        x = emit.node(step.op, step.inputs(emit, x), dict(step.attributes))[0]
-    return x
 
 
 @dataclass(frozen=True)
@@ -272,7 +233,7 @@ def _walks(
     if int(node.attr("layout", 0)):
         raise node.refuse("attribute 'layout' is 1 in a domain where it is not written out")
     turns, count = DIRECTIONS[spelled], len(defaults)
-    each = _activations(node, defaults * len(turns), count)
+    each = activations_of(node, defaults * len(turns), count)
     alive = _alive(emit, node)
     for d, backwards in enumerate(turns):
         own = tuple(each[d * count : (d + 1) * count])
@@ -295,31 +256,3 @@ def _alive(emit: Emitter, node: Node) -> str | None:
     steps = emit.unsqueeze(emit.arange(emit.dim(x, 0)), [1])
     within = emit.less(steps, emit.unsqueeze(emit.cast_to(lengths, "int64"), [0]))
     return emit.reshape(emit.cast_like_value(within, x), np.array([-1, 1]))
-
-
-def _activations(node: Node, defaults: tuple[str, ...], count: int) -> list[Activation]:
-    """Those of all directions in turn; alphas and betas belong to the activations that have one, in their order."""
-    stated = tuple(name.decode() for name in node.attr("activations", ()))
-    names = [name.lower() for name in stated or defaults]
-    if len(names) != len(defaults):
-        raise node.refuse(f"attribute 'activations' has {len(names)} names, expected {len(defaults)}")
-    left = {key: iter(node.attr(f"activation_{key}", ())) for key in ("alpha", "beta")}
-    clip = node.attr("clip")
-    made = []
-    for i, name in enumerate(names):
-        if name not in ACTIVATIONS:
-            raise node.refuse(f"attribute 'activations' names {name!r}, which ONNX does not define")
-        takes = {key for _, operands, attributes in ACTIVATIONS[name] for key in (*operands, *attributes)}
-        given: dict[str, float] = {}
-        for key in sorted(takes):
-            number = next(left[key], DEFAULTS.get(name, {}).get(key))
-            if number is None:
-                raise node.refuse(f"attribute 'activation_{key}' has no value for {name!r}, and runtimes differ in it")
-            given[key] = number
-        bounds = [Step("Clip", (-float(clip), float(clip)), {})] if clip is not None and i % count < 2 else []
-        own = [
-            Step(op, tuple(given[key] for key in operands), {key: given[key] for key in attributes})
-            for op, operands, attributes in ACTIVATIONS[name]
-        ]
-        made.append((*bounds, *own))
-    return made
