@@ -27,10 +27,10 @@ class InvalidExport(ExportError):
 class ParityFailed(ExportError):
     """The exported model and its source differ by more than the tolerance, from the bytes a client would send."""
 
-    def __init__(self, *, worst: float, tolerance: float, row: int, n: int) -> None:
+    def __init__(self, *, worst: float, tolerance: float, row: int, n: int, cause: str = "") -> None:
         super().__init__(
             f"the exported model differs from its source by {worst:.3g} on row {row} (worst of {n} rows), "
-            f"tolerance {tolerance:.3g}; it is not registered"
+            f"tolerance {tolerance:.3g}; it is not registered" + (f": {cause}" if cause else "")
         )
         self.worst = worst
         self.tolerance = tolerance

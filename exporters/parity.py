@@ -16,6 +16,7 @@ import numpy as np
 
 from model_store import Manifest, StoreError, decode_image, decode_rows
 
+from .causes import known_cause
 from .errors import InvalidExport, ParityFailed
 from .exported import Array, Evidence, Exported
 from .running import predict
@@ -63,6 +64,16 @@ def parity(exported: Exported, evidence: Evidence, engine: Engine, *, tolerance:
 
     Raises InvalidExport when the decoder refuses a row or an output has another shape than the source's.
     """
+    errors = _errors(exported, evidence, engine)
+    found = figure(errors, evidence.rows, tolerance, "largest absolute difference of an output from the source's")
+    if not found.passed:
+        cause = known_cause(exported, lambda other: bool((_errors(other, evidence, engine) <= tolerance).all()))
+        raise ParityFailed(worst=found.worst, tolerance=tolerance, row=found.row, n=found.n, cause=cause)
+    return found
+
+
+def _errors(exported: Exported, evidence: Evidence, engine: Engine) -> Array:
+    """The largest difference of an output element from the source's, per row."""
     inputs = client_inputs(exported.manifest, evidence.instances)
     outputs = predict(exported.model, exported.manifest, inputs, engine)
     errors = np.zeros(len(evidence.rows))
@@ -72,10 +83,7 @@ def parity(exported: Exported, evidence: Evidence, engine: Engine, *, tolerance:
             raise InvalidExport(f"output {name!r}: the source answers {list(expected.shape)}, the export {shapes}")
         gap = np.abs(outputs[name].astype(np.float64) - expected.astype(np.float64))
         errors = np.fmax(errors, np.where(np.isnan(gap), np.inf, gap).reshape(len(gap), -1).max(axis=1))
-    found = figure(errors, evidence.rows, tolerance, "largest absolute difference of an output from the source's")
-    if not found.passed:
-        raise ParityFailed(worst=found.worst, tolerance=tolerance, row=found.row, n=found.n)
-    return found
+    return errors
 
 
 def client_inputs(manifest: Manifest, instances: Sequence[Any]) -> dict[str, Array]:
