@@ -135,12 +135,11 @@ def operator_errors() -> dict[str, dict[str, Any]]:
 
 
 def _operators(registry: Any, found: dict[str, dict[str, Any]]) -> str:
-    errors, written = found["operators"], inside("explain.expansions", "EXPANSIONS")
-    ruled = {key: entry.rule for key, entry in registry.rules.items() if key not in written}
+    errors, every = found["operators"], inside("explain.expansions", "EXPANSIONS")
+    ruled = {key: entry.rule for key, entry in registry.rules.items() if key not in every or not key[0]}
     rows = [(operator_name(*key), f"rule in {_module(rule)}", _first_words(rule)) for key, rule in ruled.items()]
-    written = {
-        (domain, name): f for (domain, name), f in written.items() if not _is_later(domain) or ("", name) not in ruled
-    }
+    inner = {(domain, name): ("", name) in ruled and (_is_later(domain) or not domain) for domain, name in every}
+    written = {key: f for key, f in every.items() if not inner[key]}
     rows += [(operator_name(*key), f"written out in {_module(f)}", _first_words(f)) for key, f in written.items()]
     rows += [(operator_name(*key), "no gradient", "") for key in registry.stops]
     others = [name for name in _other_operators(registry) if all(name != row[0] for row in rows)]

@@ -18,10 +18,8 @@ F, G, H = range(3)
 
 @vjp("LSTM", many=True)
 def lstm(emit: Emitter, node: Node, grads: list[str | None]) -> Gradients:
-    """With dh_t = dY_t + dP_{t+1} R and dc_t = f_{t+1} dc_{t+1} + o h'(c_t) dh_t:
-
-    dP_t = (g i' dc, h(c) o' dh, c_{t-1} f' dc, i g' dc), one product with R a step; dX = dP W.
-    """
+    """dP_t = (g i' dc, h(c) o' dh, c_{t-1} f' dc, i g' dc) with dh_t = dY_t + dP_{t+1} R, one product a step, and
+    dc_t = f_{t+1} dc_{t+1} + o h'(c_t) dh_t; dX = dP W."""
     return swept(emit, node, grads, sweep_lstm, ACTIVATIONS, REGISTRY)
 
 

@@ -13,7 +13,7 @@ import torch
 from torch.nn.utils.rnn import pack_padded_sequence, pad_packed_sequence
 
 import explain
-from exporters.from_torch import export_torch
+from exporters import export_torch
 from tests.explain.single import session, variants
 
 X, H = 3, 8

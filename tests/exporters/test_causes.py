@@ -8,7 +8,6 @@ import pytest
 import torch
 
 import exporters
-from exporters.from_torch import export_torch
 from model_store import InputSpec, OutputSpec
 
 LENGTH, WIDTH, ROWS = 6, 3, 8
@@ -35,7 +34,7 @@ def parts(kind):
     inputs = [InputSpec("x", "tensor", "float32", ["N", LENGTH, WIDTH], 0)]
     outputs = [OutputSpec("value", "value", "float32", ["N", 1], 0)]
     exported = exporters.describe(
-        export_torch(module, [X[:2]], ["x"], ["value"]), name="listener", inputs=inputs, outputs=outputs
+        exporters.export_torch(module, [X[:2]], ["x"], ["value"]), name="listener", inputs=inputs, outputs=outputs
     )
     with torch.no_grad():
         expected = {"value": module(torch.from_numpy(X)).numpy()}
