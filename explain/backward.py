@@ -1,8 +1,8 @@
 """The reverse walk: adjoints of outputs in, gradients of chosen values out.
 
-It names no operator. It visits only nodes on a path from the values asked for to the outputs, asks the registry for
-each node's rule, and accumulates and un-broadcasts in one place. Only gradients with respect to values that depend
-on the inputs exist: weights are constants and carry no adjoint.
+It names no operator, nor what nodes hold inside. It visits only nodes on a path from the values asked for to the
+outputs, asks the registry for each node's rule, and accumulates and un-broadcasts in one place. Only gradients with
+respect to values that depend on the inputs exist: weights are constants and carry no adjoint.
 """
 
 from __future__ import annotations
@@ -12,7 +12,7 @@ from typing import Protocol
 
 from .emit import Emitter
 from .graph import FLOATS, Graph, Node, Shape, reads
-from .registry import REGISTRY, Broadcasts, Gradients, Registry
+from .registry import REGISTRY, Broadcasts, Gradients, Registry, Within
 
 
 class View(Protocol):
@@ -58,6 +58,11 @@ def backward(
         if not registry.carries(node):
             continue
         entry = registry.find(node)
+        if entry.inside is not None:
+            within = Within(frozenset(path.intersection(reads(node.proto))), registry)
+            for name, whole in entry.inside(emit, view.node(node), grads, within):
+                adjoints.setdefault(name, []).append(whole)
+            continue
         results = _results(node, entry.rule(emit, view.node(node), grads if entry.many else grads[0]))
         for name, result in zip(node.inputs, results, strict=True):
             if name not in path:

@@ -15,7 +15,7 @@ from functools import partial
 
 from .backward import differentiable_path
 from .emit import Emitter
-from .graph import Graph, Node
+from .graph import Graph, Node, bodies
 
 JOINTLY_LINEAR = frozenset(
     {"Add", "AveragePool", "BatchNormalization", "Cast", "CastLike", "Col2Im", "Compress", "Concat", "CumSum"}
@@ -26,6 +26,9 @@ JOINTLY_LINEAR = frozenset(
 COUNTING = frozenset({"MaxUnpool"})  # reads positions that are counted over all rows
 # Linear in each of the first two operands while the other stays where it is.
 PRODUCTS = frozenset({"Conv", "ConvTranspose", "Einsum", "Gemm", "MatMul", "Mul"})
+
+
+NO_CHORD = "slopes between two points do not pass the graphs inside of it; take a method that stands on gradients"
 
 
 @dataclass(frozen=True)
@@ -67,7 +70,9 @@ class Between(ABC):
         return self.ends(name)[1]
 
     def node(self, node: Node) -> Node:
-        """The node that a rule is shown."""
+        """The node that a rule is shown; refuses what holds graphs, of which a node halfway would say nothing."""
+        if bodies(node.proto):
+            raise node.refuse(NO_CHORD)
         start, stop = (self._at(node, end) for end in (0, 1))
         if self._is_linear(node):
             return stop

@@ -1,29 +1,46 @@
-"""Graphs inside of nodes, as the write side makes them: what a Scan does at each step.
+"""Graphs inside of nodes, as the write side makes them: what a Scan does at each step, the two branches of an If.
 
 A body reads what stands around it by name, constants included, so only what changes from step to step is handed in.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from typing import NamedTuple
 
 import onnx
 from onnx import helper
 
 from .emit import Emitter
-from .graph import elem_type
+from .graph import bodies, elem_type, reads
 
 Step = Callable[[Emitter, Sequence[str], Sequence[str]], tuple[Sequence[str], Sequence[str]]]
+Branch = Callable[[Emitter], Sequence[str]]
+
+
+class Way(NamedTuple):
+    """How a sequence is walked: along which axis, and whether from its last slice to its first."""
+
+    axis: int = 0
+    backwards: bool = False
 
 
 def scan(
-    emit: Emitter, step: Step, states: Sequence[str], sequences: Sequence[str], *, backwards: bool = False
+    emit: Emitter,
+    step: Step,
+    states: Sequence[str],
+    sequences: Sequence[str],
+    *,
+    backwards: bool = False,
+    ways: Sequence[Way] | None = None,
+    kept_ways: Sequence[Way] | None = None,
 ) -> tuple[str, ...]:
-    """Walk along axis 0 of the sequences; gives the last states, then what each step gave, stacked along axis 0.
+    """Walk along the sequences; gives the last states, then what each step gave, stacked.
 
     `step(body, states, slices)` emits one step into `body` and gives the next states and what is kept of the step.
-    `backwards` walks from the last slice to the first; what is kept lies at the place of its slice either way. ONNX
-    Runtime refuses sequences of no elements.
+    Sequences and what is kept have axis 0; `backwards` walks from the last slice to the first; what is kept lies at
+    the place of its slice either way. `ways` of the sequences and `kept_ways` say otherwise. Sequences that no step
+    reads are left out, but for the first if there is no other. ONNX Runtime refuses sequences of no elements.
     """
     body = emit.inside()
     held = [body.take(body.fresh("state"), emit.dtype(name)) for name in states]
@@ -32,22 +49,71 @@ def scan(
     given = [_own(body, name) for name in (*after, *kept)]
     results = [emit.take(emit.fresh("scan"), body.dtype(name)) for name in given]
     inner = graph(body, [*held, *slices], given)
-    node = helper.make_node("Scan", [*states, *sequences], results, body=inner, num_scan_inputs=len(sequences))
-    for end, number in (("input", len(sequences)), ("output", len(kept))):
-        if number:
-            node.attribute.append(helper.make_attribute(f"scan_{end}_directions", [int(backwards)] * number))
+    used = {name for node in inner.node for name in reads(node)}
+    left = [place for place, name in enumerate(slices) if name in used] or [0]
+    del inner.input[len(held) :]
+    inner.input.extend(_open(body, slices[place]) for place in left)
+    read = [sequences[place] for place in left]
+    node = helper.make_node("Scan", [*states, *read], results, body=inner, num_scan_inputs=len(read))
+    plain = Way(backwards=backwards)
+    _state_ways(node, "input", [ways[place] if ways else plain for place in left])
+    _state_ways(node, "output", kept_ways if kept_ways is not None else [plain] * len(kept))
     emit.nodes.append(node)
     return tuple(results)
+
+
+def _state_ways(node: onnx.NodeProto, end: str, ways: Sequence[Way]) -> None:
+    if ways:
+        node.attribute.append(helper.make_attribute(f"scan_{end}_directions", [int(way.backwards) for way in ways]))
+    if any(way.axis for way in ways):
+        node.attribute.append(helper.make_attribute(f"scan_{end}_axes", [way.axis for way in ways]))
+
+
+def choose(emit: Emitter, condition: str, then: Branch, otherwise: Branch) -> tuple[str, ...]:
+    """An If on a scalar condition: what the branch gives that is emitted for it. Both give values of equal dtypes."""
+    graphs, dtypes = [], list[str]()
+    for make in (then, otherwise):
+        body = emit.inside()
+        given = [_own(body, name) for name in make(body)]
+        dtypes = [body.dtype(name) for name in given]
+        graphs.append(graph(body, [], given, "branch"))
+    results = [emit.take(emit.fresh("if"), dtype) for dtype in dtypes]
+    emit.nodes.append(helper.make_node("If", [condition], results, then_branch=graphs[0], else_branch=graphs[1]))
+    return tuple(results)
+
+
+def tape(emit: Emitter, name: str, values: Mapping[str, str]) -> None:
+    """Let the Scan or Loop that makes a value keep what values of its body are at each step.
+
+    `values` has, by the name in the body, the name that the steps stacked along axis 0 are to have.
+    """
+
+    def taped(placed: onnx.NodeProto) -> onnx.NodeProto:
+        node = onnx.NodeProto()
+        node.CopyFrom(placed)
+        (body,) = bodies(node)
+        for value, stacked in values.items():
+            own = emit.take(emit.fresh("taped"), emit.dtype(value))
+            body.node.append(helper.make_node("Identity", [value], [own]))
+            body.output.append(_open(emit, own))
+            node.output.append(emit.take(stacked, emit.dtype(value)))
+        for item in node.attribute:
+            if item.name in ("scan_output_axes", "scan_output_directions"):
+                item.ints.extend([0] * len(values))
+        return node
+
+    if values:
+        emit.swap(name, taped)
 
 
 def graph(body: Emitter, inputs: Sequence[str], outputs: Sequence[str], name: str = "body") -> onnx.GraphProto:
     """The body as a node's attribute: inputs and outputs of open shapes, without what no output needs."""
     nodes, _ = body.finish(outputs)  # constants are read from around it
-    first, last = (
-        [helper.make_tensor_value_info(name, elem_type(body.dtype(name)), None) for name in names]
-        for names in (inputs, outputs)
-    )
-    return helper.make_graph(nodes, name, first, last)
+    return helper.make_graph(nodes, name, [_open(body, name) for name in inputs], [_open(body, n) for n in outputs])
+
+
+def _open(emit: Emitter, name: str) -> onnx.ValueInfoProto:
+    return helper.make_tensor_value_info(name, elem_type(emit.dtype(name)), None)
 
 
 def _own(body: Emitter, name: str) -> str:

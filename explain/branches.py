@@ -9,14 +9,15 @@ program needs.
 from __future__ import annotations
 
 from collections.abc import Iterator
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 import onnx
 from onnx import helper, numpy_helper
 
 from .fold import evaluated
-from .graph import reads, rename_node
+from .graph import bodies, reads, rename_node
+from .inside import all_nodes
 
 LARGE = 7919  # a size that nothing in a model is likely to be compared with; open sizes are this and more
 SMALL_OPERATORS = frozenset(
@@ -32,16 +33,32 @@ def take_branches(graph: onnx.GraphProto) -> bool:
     Sizes are known where inference found them, unless an input of the graph has a first axis of one element: that may
     be the axis of rows, of which a program has many.
     """
-    if not any(node.op_type == "If" for node in graph.node) or _may_be_one_row(graph):
+    if not any(node.op_type == "If" for node in all_nodes(graph)) or _may_be_one_row(graph):
         return False
-    sizes, changed = _sizes(graph), set[str]()
-    producers = {name: node for node in graph.node for name in node.output}
-    constants = {tensor.name: tensor for tensor in graph.initializer}
+    return _take(graph, Around({}, {}, {}))
+
+
+class Around(NamedTuple):
+    """By name of a value that is known where a graph stands: the node that makes it, its constant, its sizes."""
+
+    producers: dict[str, onnx.NodeProto]
+    constants: dict[str, onnx.TensorProto]
+    sizes: dict[str, list[int | str]]
+
+
+def _take(graph: onnx.GraphProto, around: Around) -> bool:
+    changed = set[str]()
+    producers = around.producers | {name: node for node in graph.node for name in node.output}
+    constants = around.constants | {tensor.name: tensor for tensor in graph.initializer}
+    sizes = around.sizes | _sizes(graph)
+    within = Around(producers, constants, sizes)
     nodes: list[onnx.NodeProto] = []
     for node in graph.node:
         chosen = _condition(node.input[0], producers, constants, sizes) if node.op_type == "If" else None
         if chosen is None:
             nodes.append(node)
+            inner = [_take(body, within) for body in bodies(node)]
+            changed.update(node.output if any(inner) else ())
             continue
         branches = {attribute.name: attribute.g for attribute in node.attribute}
         nodes.extend(_inlined(node, branches["then_branch" if chosen else "else_branch"], graph))

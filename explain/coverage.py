@@ -11,6 +11,7 @@ from .compiler import compile as compile_program
 from .errors import ExplainError, InvalidModel, MethodUnavailable, UnsupportedOperator
 from .methods import METHODS
 from .model import Explained, Model, ModelLike
+from .programs import without_chord
 from .programs.layers import spatial_layer
 from .programs.linear_shap import encodings_of
 from .programs.tree_shap import trees_of
@@ -117,6 +118,8 @@ def _reason(model: Model, explained: Explained, needs: frozenset[str], blocking:
         if not first.op:
             return first.reason
         return f"operator {first.op} (node {first.node!r}, opset {first.opset}): {first.reason}"
+    if "chords" in needs and not blocking and (error := without_chord(model, explained)):
+        return str(error)
     if "numbers" in needs:
         codes = [leaf.input for leaf in model.leaves(explained) if leaf.value != leaf.input]
         if codes:

@@ -121,6 +121,11 @@ class Emitter:
             if name and name not in self._dtypes:
                 self._dtypes[name] = self._result_dtype(node.op_type, list(node.input), attributes)
 
+    def swap(self, name: str, change: Callable[[onnx.NodeProto], onnx.NodeProto]) -> None:
+        """Put another node in the place of the one that makes a value, made of it by `change`."""
+        place = next(place for place, node in enumerate(self.nodes) if name in node.output)
+        self.nodes[place] = change(self.nodes[place])
+
     def place(self, graph: Graph, state_shapes: bool = False) -> None:
         """Put the nodes of a (bound) model graph here as they are.
 

@@ -8,6 +8,7 @@ axis that a file declares as 1 is many rows in a program.
 from __future__ import annotations
 
 import math
+from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
@@ -15,7 +16,7 @@ import onnx
 from onnx import helper, numpy_helper
 from onnx.reference import ReferenceEvaluator
 
-from .graph import OPSET
+from .graph import OPSET, bodies
 
 LARGEST = 1024
 RANKS = frozenset({"Shape", "Size"})
@@ -25,9 +26,13 @@ ARITHMETIC = frozenset(
 )
 
 
-def fold_integers(graph: onnx.GraphProto) -> bool:
-    """Replace what can be computed now by initializers, in place; says whether anything was."""
-    known = {tensor.name: numpy_helper.to_array(tensor) for tensor in graph.initializer if _is_small_integer(tensor)}
+def fold_integers(graph: onnx.GraphProto, around: Mapping[str, np.ndarray] | None = None) -> bool:
+    """Replace what can be computed now by initializers, in place, inside of nodes too; says whether anything was.
+
+    `around` are the small integers of the graph around it.
+    """
+    own = {tensor.name: numpy_helper.to_array(tensor) for tensor in graph.initializer if _is_small_integer(tensor)}
+    known = dict(around or {}) | own
     vectors = {node.output[0] for node in graph.node if node.op_type == "Shape"}
     shapes = {value.name: _static_shape(value) for value in graph.value_info if value.name in vectors}
     outputs = {value.name for value in graph.output}
@@ -42,7 +47,8 @@ def fold_integers(graph: onnx.GraphProto) -> bool:
     folded = len(kept) < len(graph.node)
     del graph.node[:]
     graph.node.extend(kept)
-    return folded
+    inner = [fold_integers(body, known) for node in graph.node for body in bodies(node)]
+    return folded or any(inner)
 
 
 def _value(

@@ -7,7 +7,7 @@ one model can be placed in a program more than once.
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from itertools import count
@@ -119,7 +119,7 @@ class Graph:
         """View a model whose shapes were inferred (see prepare.py)."""
         graph = model.graph
         constants = {tensor.name: tensor for tensor in graph.initializer}
-        types = {value.name: _type(value.type) for value in (*graph.value_info, *graph.input, *graph.output)}
+        types = {value.name: _type(value.type) for value in declared(graph)}
         for name, tensor in constants.items():
             types[name] = Type(_dtype(tensor.data_type), tuple(tensor.dims))
         inputs = {value.name: types[value.name] for value in graph.input if value.name not in constants}
@@ -220,16 +220,28 @@ def _named(tensor: onnx.TensorProto, name: str) -> onnx.TensorProto:
     return copy
 
 
+def bodies(proto: onnx.NodeProto) -> list[onnx.GraphProto]:
+    """The graphs that a node holds."""
+    return [body for item in proto.attribute if item.type in (5, 10) for body in (item.g, *item.graphs)]
+
+
+def declared(graph: onnx.GraphProto) -> Iterator[onnx.ValueInfoProto]:
+    """Values whose type a graph, or a graph that a node of it holds, states."""
+    for node in graph.node:
+        for body in bodies(node):
+            yield from declared(body)
+    yield from (*graph.value_info, *graph.input, *graph.output)
+
+
 def reads(proto: onnx.NodeProto) -> list[str]:
     """Names a node reads, values captured by its subgraphs included."""
     names = [name for name in proto.input if name]
-    for attribute in proto.attribute:
-        for body in (attribute.g, *attribute.graphs) if attribute.type in (5, 10) else ():
-            local = {value.name for value in (*body.input, *body.initializer)}
-            for node in body.node:
-                names.extend(name for name in reads(node) if name not in local)
-                local.update(node.output)
-            names.extend(value.name for value in body.output if value.name not in local)
+    for body in bodies(proto):
+        local = {value.name for value in (*body.input, *body.initializer)}
+        for node in body.node:
+            names.extend(name for name in reads(node) if name not in local)
+            local.update(node.output)
+        names.extend(value.name for value in body.output if value.name not in local)
     return names
 
 
@@ -245,15 +257,14 @@ def rename_node(node: onnx.NodeProto, names: Mapping[str, str]) -> None:
     """Give the values that a node reads and writes other names, in its subgraphs too, in place."""
     for field in (node.input, node.output):
         field[:] = [names.get(name, name) for name in field]
-    for attribute in node.attribute:
-        for body in (attribute.g, *attribute.graphs) if attribute.type in (5, 10) else ():
-            local = {value.name for value in (*body.input, *body.initializer)}
-            local.update(name for inner in body.node for name in inner.output)
-            outer = {name: new for name, new in names.items() if name not in local}
-            for inner in body.node:
-                rename_node(inner, outer)
-            for value in body.output:
-                value.name = outer.get(value.name, value.name)
+    for body in bodies(node):
+        local = {value.name for value in (*body.input, *body.initializer)}
+        local.update(name for inner in body.node for name in inner.output)
+        outer = {name: new for name, new in names.items() if name not in local}
+        for inner in body.node:
+            rename_node(inner, outer)
+        for value in body.output:
+            value.name = outer.get(value.name, value.name)
 
 
 def _dtype(elem_type: int) -> str:

@@ -23,6 +23,7 @@ from .affine import changes_nothing
 from .backward import differentiable_path
 from .errors import InvalidModel, InvalidParameter, MethodUnavailable
 from .graph import OPSET, Dim, Graph, Node, Shape, reads
+from .inside import everywhere, give_constants
 from .prepare import has_function_body, opset_of, prepare
 from .registry import REGISTRY
 from .source import read, scalars
@@ -118,6 +119,7 @@ class Model:
                 if not expand:
                     break
                 model = prepare(model, expand)
+            give_constants(model.graph)
             return model
 
     @cached_property
@@ -128,7 +130,7 @@ class Model:
     @cached_property
     def takes_missing(self) -> bool:
         """Whether NaN among the inputs means something: trees know where to send it, others look for it."""
-        return any(node.op == "IsNaN" or is_ensemble(node) for node in self.graph.nodes)
+        return any(node.op == "IsNaN" or is_ensemble(node) for node in everywhere(self.graph))
 
     def batch_axis(self, name: str) -> int | None:
         """The batch axis of an input or output (0 unless told otherwise)."""
@@ -276,7 +278,7 @@ def _alike(one: Dim, other: Dim) -> bool:
 def _expandable(graph: Graph) -> set[str]:
     """Operators without a rule that the specification defines by a function body."""
     found = set()
-    for node in graph.nodes:
+    for node in everywhere(graph):
         if node.domain in ("", "ai.onnx") and not REGISTRY.knows(node) and has_function_body(node.op, OPSET):
             found.add(node.op)
     return found

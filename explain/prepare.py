@@ -23,6 +23,8 @@ from .expansions import EXPANSIONS, LATER
 from .expansions import expand as expand_foreign
 from .fold import fold_integers
 from .graph import OPSET
+from .inside import all_bodies, all_nodes, tell_apart
+from .loops import infer_types
 from .ranks import state_ranks
 from .weights import constants_to_initializers, without_weights
 
@@ -55,7 +57,7 @@ def prepare(source: onnx.ModelProto, expand: Collection[str] = ()) -> onnx.Model
     model, weights = without_weights(source)
     model.ir_version = max(model.ir_version, CONSTANTS_APART)
     open_sizes(model.graph)
-    for node in model.graph.node:
+    for node in all_nodes(model.graph):
         if node.op_type in MISREAD and node.domain in DOMAINS:
             _state_defaults(node, OPSET)
     try:
@@ -63,17 +65,20 @@ def prepare(source: onnx.ModelProto, expand: Collection[str] = ()) -> onnx.Model
             model = inliner.inline_local_functions(model)
         model = expand_foreign(_at_opset(model))
         model = _expanded(model, expand)
-        constants_to_initializers(model.graph)
-        resize_as_it_was(model.graph, opset_of(source))
-        model = shape_inference.infer_shapes(model, data_prop=True)
+        tell_apart(model.graph)
+        for graph in (model.graph, *all_bodies(model.graph)):
+            constants_to_initializers(graph)
+            resize_as_it_was(graph, opset_of(source))
+        model = infer_types(model)
         if fold_integers(model.graph):
-            model = shape_inference.infer_shapes(model, data_prop=True)
+            model = infer_types(model)
         while take_branches(model.graph):  # a branch may hold another condition
             constants_to_initializers(model.graph)
-            model = shape_inference.infer_shapes(model, data_prop=True)
+            model = infer_types(model)
         if state_ranks(model.graph):
-            model = shape_inference.infer_shapes(model, data_prop=True)
-        softmax_as_it_was(model.graph)
+            model = infer_types(model)
+        for graph in (model.graph, *all_bodies(model.graph)):
+            softmax_as_it_was(graph)
     except FOREIGN as error:
         raise InvalidModel(f"the model could not be read: {_first_line(error)}") from error
     model.graph.initializer.extend(weights)
@@ -89,16 +94,16 @@ def opset_of(model: onnx.ModelProto) -> int:
 def _at_opset(model: onnx.ModelProto) -> onnx.ModelProto:
     opset = opset_of(model)
     _set_apart(model, opset)
-    if opset == 0 and any(node.domain in DOMAINS for node in model.graph.node):
+    if opset == 0 and any(node.domain in DOMAINS for node in all_nodes(model.graph)):
         raise InvalidModel("the model imports no version of the default operator set (opset_import is missing)")
     if 0 < opset < OPSET:
         # The converter refuses other domains in some releases; it only needs to see the default one's nodes.
         return _put_back(version_converter.convert_version(model, OPSET))
     if opset > OPSET:
         for _ in range(4):  # a function body may call another new function
-            newer = {node.op_type for node in model.graph.node if node.domain in DOMAINS and _is_new(node, opset)}
-            model = _expanded(model, newer)
-        for node in model.graph.node:
+            nodes = [node for node in all_nodes(model.graph) if node.domain in DOMAINS]
+            model = _expanded(model, {node.op_type for node in nodes if _is_new(node, opset)})
+        for node in all_nodes(model.graph):
             if node.domain in DOMAINS:
                 _check_meaning(node, opset)
     for entry in model.opset_import:
@@ -110,19 +115,21 @@ def _at_opset(model: onnx.ModelProto) -> onnx.ModelProto:
 
 def _set_apart(model: onnx.ModelProto, opset: int) -> None:
     """Take out of the default domain what its opset cannot judge: ONNX Runtime's own operators, newer meanings."""
-    for node in model.graph.node:
+    for node in all_nodes(model.graph):
         if node.domain not in DOMAINS:
             continue
         if (LATER, node.op_type) in EXPANSIONS and opset > OPSET and _since(node.op_type, opset) > OPSET:
             node.domain = LATER
         elif node.op_type in RUNTIME_OWN and _since(node.op_type, opset) == 0:
             node.domain = APART
-    missing = {node.domain for node in model.graph.node} - {entry.domain for entry in model.opset_import} - set(DOMAINS)
+    missing = (
+        {node.domain for node in all_nodes(model.graph)} - {entry.domain for entry in model.opset_import} - set(DOMAINS)
+    )
     model.opset_import.extend(onnx.helper.make_opsetid(domain, 1) for domain in sorted(missing))
 
 
 def _put_back(model: onnx.ModelProto) -> onnx.ModelProto:
-    for node in model.graph.node:
+    for node in all_nodes(model.graph):
         if node.domain == APART:
             node.domain = ""
     kept = [entry for entry in model.opset_import if entry.domain != APART]
@@ -180,11 +187,12 @@ def _defaults(op: str, opset: int) -> dict[str, bytes]:
 
 
 def _expanded(model: onnx.ModelProto, operators: Collection[str]) -> onnx.ModelProto:
-    wanted = [("", op) for op in sorted(operators) if any(node.op_type == op for node in model.graph.node)]
+    held = {node.op_type for node in all_nodes(model.graph)}
+    wanted = [("", op) for op in sorted(operators) if op in held]
     if not wanted:
         return model
     typed = shape_inference.infer_shapes(model)
-    for node in typed.graph.node:
+    for node in all_nodes(typed.graph):
         if ("", node.op_type) in wanted and node.domain in DOMAINS:
             _state_defaults(node, opset_of(model))
     declared = {value.name for value in typed.graph.input}

@@ -11,6 +11,8 @@ from dataclasses import dataclass, field
 import onnx
 from onnx import TensorProto, helper, numpy_helper
 
+from .graph import bodies
+
 BROADCAST = frozenset(
     {"Add", "And", "BitwiseAnd", "BitwiseOr", "BitwiseXor", "Div", "Equal", "Greater", "GreaterOrEqual", "Less"}
     | {"LessOrEqual", "Max", "Mean", "Min", "Mod", "Mul", "Or", "PRelu", "Pow", "Sub", "Sum", "Where", "Xor"}
@@ -51,11 +53,16 @@ class Known:
             self.lengths[name] = dims[0]
 
 
-def state_ranks(graph: onnx.GraphProto) -> bool:
-    """Add what can be told of ranks to `value_info`, in place; says whether anything was."""
+def state_ranks(graph: onnx.GraphProto, around: Known | None = None) -> bool:
+    """Add what can be told of ranks to `value_info`, in place, inside of nodes too; says whether anything was.
+
+    `around` is what is known of the graph around it.
+    """
     values = {value.name: value for value in (*graph.input, *graph.output, *graph.value_info)}
-    known, found = _declared(graph), False
+    known, found = _declared(graph, around or Known()), False
     for node in graph.node:
+        inner = [state_ranks(body, known) for body in bodies(node)]
+        found = found or any(inner)
         unknown = [name for name in node.output if name and name not in known.ranks]
         rank = _rank(node, known) if unknown else None
         if rank is not None:
@@ -77,8 +84,8 @@ def _state(value: onnx.ValueInfoProto, known: Known) -> bool:
     return True
 
 
-def _declared(graph: onnx.GraphProto) -> Known:
-    known = Known()
+def _declared(graph: onnx.GraphProto, around: Known) -> Known:
+    known = Known(dict(around.ranks), dict(around.lengths), dict(around.integers))
     for value in (*graph.input, *graph.value_info, *graph.output):
         if value.type.tensor_type.HasField("shape"):
             dims = value.type.tensor_type.shape.dim

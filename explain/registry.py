@@ -3,7 +3,9 @@
 A rule takes `(emit, node, grad)`, where `grad` is the name of the adjoint of the node's output, and gives one name
 (or None) for each input, or a single name where only the first input can carry a gradient. Rules registered with
 `many=True` get one adjoint (or None) for every output. `broadcasts` says that inputs may have been broadcast, so
-that the backward walk sums the gradients back ("all" axes, or only those "leading" a matrix product).
+that the backward walk sums the gradients back ("all" axes, or only those "leading" a matrix product). Rules registered
+with `inside=True` are for nodes that hold graphs: they take `(emit, node, grads, within)` and give pairs of a value
+that the node reads, as an input or from around it, and a gradient of that value.
 """
 
 from __future__ import annotations
@@ -11,15 +13,18 @@ from __future__ import annotations
 import inspect
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import Any, Literal
+from typing import Any, Literal, TypeVar, cast
 
 from .emit import Emitter
 from .errors import RegistrationError
 from .graph import Node
 
 Gradients = str | None | Sequence[str | None]
+Pairs = Sequence[tuple[str, str]]
 Rule = Callable[[Emitter, Any, Any], Gradients]
+RuleInside = Callable[[Emitter, Node, Sequence[str | None], "Within"], Pairs]
 Broadcasts = Literal["all", "leading"] | None
+Made = TypeVar("Made", bound=Callable[..., Any])
 SIGNATURE = ("emit", "node", "grad")
 
 
@@ -30,6 +35,17 @@ class Entry:
     rule: Rule
     broadcasts: Broadcasts = None
     many: bool = False
+    inside: RuleInside | None = None
+    """The rule, where it is one for a node that holds graphs."""
+
+
+@dataclass(frozen=True)
+class Within:
+    """What a rule for a node that holds graphs is told of the walk: which of the values that the node reads have
+    gradients to be found, and by which rules those inside are walked."""
+
+    wanted: frozenset[str]
+    registry: Registry
 
 
 class Registry:
@@ -45,18 +61,19 @@ class Registry:
         self.stops: set[tuple[str, str]] = set()
 
     def vjp(
-        self, *operators: str, domain: str = "", broadcasts: Broadcasts = None, many: bool = False
-    ) -> Callable[[Rule], Rule]:
+        self, *operators: str, domain: str = "", broadcasts: Broadcasts = None, many: bool = False, inside: bool = False
+    ) -> Callable[[Made], Made]:
         """Register the decorated rule for the operators named."""
 
-        def register(rule: Rule) -> Rule:
+        def register(rule: Made) -> Made:
             names = tuple(inspect.signature(rule).parameters)
-            expected = (*SIGNATURE[:2], "grads") if many else SIGNATURE
+            expected = (*SIGNATURE[:2], "grads", "within") if inside else (*SIGNATURE[:2], "grads" if many else "grad")
             if names != expected:
                 raise RegistrationError(f"rule {rule.__name__!r} takes {names}, expected {expected}")
             for operator in operators:
                 self._claim(domain, operator)
-                self.rules[domain, operator] = Entry(rule, broadcasts, many)
+                held = cast("RuleInside", rule) if inside else None
+                self.rules[domain, operator] = Entry(cast("Rule", rule), broadcasts, many, held)
             return rule
 
         return register

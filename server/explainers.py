@@ -17,6 +17,7 @@ from .loaded import LoadedModel
 
 GRAPH = {
     "gradient": "the operators of the model have gradients",
+    "chords": "no operator on the way holds graphs inside of it",
     "numbers": "the inputs are numbers",
     "spatial": "the model has a layer of maps",
     "affine": "the explained value is affine in the inputs",

@@ -65,9 +65,9 @@ class Method:
     """An explanation method.
 
     `needs` names what it cannot do without: "gradient", "baseline", "background", "reference" (a background, or else a
-    baseline), "spatial", "numbers" (no codes among the inputs that matter), "masks" (that groups can be removed, one by
-    one or as they were declared), "trees" (the explained value is a sum over trees), "affine" (it is affine in the
-    encoded inputs). `source` is the paper.
+    baseline), "spatial", "chords" (slopes between two points), "numbers" (no codes among the inputs that matter),
+    "masks" (that groups can be removed, one by one or as they were declared), "trees" (the explained value is a sum
+    over trees), "affine" (it is affine in the encoded inputs). `source` is the paper.
     `passes` says in words what it costs in forward passes (F) of one item. `caution` says why a method should not be
     relied on, where that is known. `states` says what a value is: a "contribution" in units of the explained output, a
     "slope" per unit of input, a "squared slope", or an "importance" without units.

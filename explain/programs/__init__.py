@@ -11,7 +11,7 @@ from .first_layer import build_masked_layer, build_masked_rest, first_layer
 from .linear_shap import build_linear_shap
 from .masked_forward import build_masked_forward
 from .path_gradient import build_path_gradient
-from .path_secant import build_path_secant, has_kinks
+from .path_secant import build_path_secant, has_kinks, without_chord
 from .tree_shap import build_tree_shap
 from .vjp import build_forward, build_vjp
 
@@ -29,4 +29,4 @@ PROGRAMS: dict[str, Callable[..., Program]] = {
     "linear_shap": build_linear_shap,
 }
 
-__all__ = ["PROGRAMS", "Program", "first_layer", "has_kinks", "numbers_of_baseline"]
+__all__ = ["PROGRAMS", "Program", "first_layer", "has_kinks", "numbers_of_baseline", "without_chord"]

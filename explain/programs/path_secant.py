@@ -15,8 +15,9 @@ among the program's options); elsewhere it runs at the start and at the stop of 
 from __future__ import annotations
 
 from ..backward import backward, differentiable_path
-from ..between import Between, Placements, Rows, rows_lead
-from ..errors import InvalidParameter
+from ..between import NO_CHORD, Between, Placements, Rows, rows_lead
+from ..errors import InvalidParameter, UnsupportedOperator
+from ..graph import Node, bodies
 from ..model import Explained, Model
 from ..rules.rescale import RESCALE
 from ..rules.secant import SECANT, jumps
@@ -67,10 +68,22 @@ def build_path_secant(
 
 
 def has_kinks(model: Model, explained: Explained) -> bool:
-    """Whether a node between the inputs and the explained value has a gradient that jumps."""
+    """Whether a node between the inputs and the explained value has a gradient that jumps, and chords tell where."""
+    moving = model.graph.downstream(leaf.value for leaf in model.leaves(explained))
+    nodes = _between(model, explained)
+    return any(jumps(node, moving) for node in nodes) and not any(bodies(node.proto) for node in nodes)
+
+
+def without_chord(model: Model, explained: Explained) -> UnsupportedOperator | None:
+    """What refuses slopes between two points: a node between the inputs and the explained value that holds graphs."""
+    held = (node for node in _between(model, explained) if bodies(node.proto))
+    return next((node.refuse(NO_CHORD) for node in held), None)
+
+
+def _between(model: Model, explained: Explained) -> list[Node]:
     graph, wrt = model.graph, [leaf.value for leaf in model.leaves(explained)]
-    path, moving = differentiable_path(graph, wrt, [explained.value]), graph.downstream(wrt)
-    return any(jumps(node, moving) for node in graph.nodes if not path.isdisjoint(node.outputs))
+    path = differentiable_path(graph, wrt, [explained.value])
+    return [node for node in graph.nodes if not path.isdisjoint(node.outputs)]
 
 
 def rows_are_apart(model: Model, explained: Explained) -> bool:

@@ -7,6 +7,7 @@ reductions and give it to the first in pooling.
 
 from . import (
     activations,
+    control,
     conv,
     elementwise,
     gru,
@@ -26,6 +27,7 @@ from . import (
 
 __all__ = [
     "activations",
+    "control",
     "conv",
     "elementwise",
     "gru",

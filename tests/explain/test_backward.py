@@ -182,12 +182,14 @@ def branch(op: str) -> onnx.GraphProto:
 
 @pytest.mark.parametrize("sure", [True, False])
 def test_what_a_body_reads_from_outside_is_on_the_path(sure: bool) -> None:
-
     nodes = [node("If", "c", "i", then_branch=branch("Exp"), else_branch=branch("Neg"), name="fork")]
     nodes += [node("Add", "x i", "y")] if sure else [node("Identity", "i", "y")]
     proto = model(nodes, {"x": ["N", 4], "c": (TensorProto.BOOL, [])}, {"y": ["N", 4]})
-    with pytest.raises(explain.UnsupportedOperator, match=r"If \(node 'fork', opset 18\): no gradient rule for If"):
-        explain.compile(explain.Model(proto, batch_axes={"c": None}), "vjp")
+    program = explain.compile(explain.Model(proto, batch_axes={"c": None}), "vjp")
+    feeds = {"x": X[:1], "y.cotangent": np.ones((1, 4), np.float32)}
+    for taken, slope in ((True, np.exp(X[:1])), (False, np.full((1, 4), -1.0))):
+        (found,) = session(program.model).run(["x.gradient"], {**feeds, "c": np.array([taken])})
+        assert found == pytest.approx(slope + sure, rel=1e-5)
 
 
 BROADCASTS = [

@@ -85,6 +85,13 @@ def test_a_wrong_signature_is_refused(wrong: Any, many: bool) -> None:
     assert registry.rules == {}
 
 
+def test_a_rule_for_graphs_inside_is_told_of_the_walk() -> None:
+    registry = Registry()
+    with pytest.raises(explain.RegistrationError, match=r"expected \('emit', 'node', 'grads', 'within'\)"):
+        registry.vjp("Loop", inside=True)(many_rule)
+    assert registry.rules == {}
+
+
 def test_a_missing_rule_names_operator_node_and_opset_and_how_many_are_known() -> None:
     with pytest.raises(explain.UnsupportedOperator) as caught:
         explain.compile(chain("Relu", "Wobble"), "vjp")
