@@ -28,10 +28,9 @@ ERRORS = {
 METHODS_PAGE = """# Explanation methods
 
 What `method` may be in an explain request. A model offers the methods whose needs it meets: a gradient through all of
-its operators, a baseline or a background set in its manifest (a reference is either), a spatial layer, chords (slopes
-between two points, which nodes that hold graphs have not). Methods of masks remove features, or [groups](groups.md) of
-them; a removal, which says what takes their place, is as good as a background. An answer names all parameters,
-defaulted ones included. Cost is in forward passes (F) of one item.
+its operators, chords (no control flow), a baseline or a background set in its manifest (a reference is either), a
+spatial layer. Methods of masks remove features, or [groups](groups.md) of them; a removal, which says what takes their
+place, is as good as a background. An answer names all parameters. Cost is in forward passes (F) of one item.
 
 A model that is exported or imported without a word on it is explained by the first method of its kind that needs
 nothing more to be sent:
