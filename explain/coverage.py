@@ -73,8 +73,13 @@ def _judged(handle: Model, explained: Explained) -> Coverage:
             offered.append(name)
         else:
             refused[name] = reason
-    batching = "row by row: one item is evaluated at a time" if handle.row_by_row else "items are joined along axis 0"
-    return Coverage(differentiable, operators, blocking, tuple(offered), refused, explained, batching)
+    return Coverage(differentiable, operators, blocking, tuple(offered), refused, explained, _batching(handle))
+
+
+def _batching(model: Model) -> str:
+    if not model.row_by_row:
+        return "items are joined along axis 0"
+    return f"row by row: {model.decided or 'one item is evaluated at a time'}"
 
 
 def _operators(model: Model, explained: Explained) -> tuple[dict[str, int], tuple[Blocker, ...]]:

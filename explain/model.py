@@ -21,8 +21,9 @@ import onnx
 from . import rules
 from .affine import changes_nothing
 from .backward import differentiable_path
+from .choices import decided_by_values, holds_graphs
 from .errors import InvalidModel, InvalidParameter, MethodUnavailable
-from .graph import OPSET, Dim, Graph, Node, Shape, reads
+from .graph import OPSET, Dim, Graph, Node, Shape, bodies, reads
 from .inside import everywhere, give_constants
 from .prepare import has_function_body, opset_of, prepare
 from .registry import REGISTRY
@@ -89,7 +90,7 @@ class Model:
         self._source = source if isinstance(source, bytes) else None
         self.proto = read(source)
         self.batch_axes: dict[str, int | None] = dict.fromkeys(scalars(self.proto)) | dict(batch_axes or {})
-        self.row_by_row = row_by_row or None in self.batch_axes.values()
+        self._row_by_row = row_by_row or None in self.batch_axes.values()
         self._made: OrderedDict[str, Any] = OrderedDict()
         self._lock = threading.RLock()
 
@@ -131,6 +132,16 @@ class Model:
     def takes_missing(self) -> bool:
         """Whether NaN among the inputs means something: trees know where to send it, others look for it."""
         return any(node.op == "IsNaN" or is_ensemble(node) for node in everywhere(self.graph))
+
+    @cached_property
+    def decided(self) -> str | None:
+        """Which branch or number of steps the values of an item decide, in a sentence; None if they decide none."""
+        return decided_by_values(self.graph) if holds_graphs(self.proto) else None
+
+    @cached_property
+    def row_by_row(self) -> bool:
+        """Whether it takes one item at a time: because its owner says so, or because their values decide what runs."""
+        return self._row_by_row or self.decided is not None
 
     def batch_axis(self, name: str) -> int | None:
         """The batch axis of an input or output (0 unless told otherwise)."""
@@ -203,6 +214,8 @@ class Model:
         if declared is None:
             raise MethodUnavailable(f"the shape of input {name!r} is unknown; declare at least its rank")
         own, producer = declared, self.graph.producers.get(value)
+        if producer is not None and bodies(producer.proto):
+            raise MethodUnavailable(f"input {name!r} becomes a number inside of {producer.op}, at {value!r}")
         inside = producer is not None and producer.op == "OneHot" and producer.attr("axis", -1) not in (-1, len(own))
         if shape is None or inside or not _keeps_axes(own, shape):
             raise MethodUnavailable(

@@ -30,6 +30,7 @@ from .weights import constants_to_initializers, without_weights
 
 IR_VERSION = 10
 CONSTANTS_APART = 4  # before this version every initializer had to be an input too
+ITEMS_APART = 9  # the opset from which on a Scan knows of no items
 DOMAINS = ("", "ai.onnx")
 RUNTIME_OWN = {"LayerNormalization", "SimplifiedLayerNormalization"}  # ONNX Runtime writes them at any opset
 APART = "apart"
@@ -96,6 +97,12 @@ def _at_opset(model: onnx.ModelProto) -> onnx.ModelProto:
     _set_apart(model, opset)
     if opset == 0 and any(node.domain in DOMAINS for node in all_nodes(model.graph)):
         raise InvalidModel("the model imports no version of the default operator set (opset_import is missing)")
+    if 0 < opset < ITEMS_APART:
+        for node in (node for node in all_nodes(model.graph) if node.op_type == "Scan" and node.domain in DOMAINS):
+            reason = (
+                f"before opset {ITEMS_APART} it has an axis of items beside that of its steps; export at a later one"
+            )
+            raise UnsupportedOperator("Scan", node.name or node.output[0], opset, reason)
     if 0 < opset < OPSET:
         # The converter refuses other domains in some releases; it only needs to see the default one's nodes.
         return _put_back(version_converter.convert_version(model, OPSET))

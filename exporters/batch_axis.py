@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import onnx
 
+import explain
 from engine import EngineError, StoredModel
 
 from .describing import tensor_type
@@ -66,6 +67,9 @@ def find_batch_axes(model: bytes, engine: Engine, rows: Mapping[str, Array] | No
     inputs = [_tensor(value) for value in proto.graph.input if value.name not in stored]
     outputs = [value for value in proto.graph.output if _numeric(value)]
     probe = _Probe(proto, inputs, outputs, engine, rows)
+    decided = _decided(proto)
+    if decided is not None:
+        return probe.single(decided)
     reason = "no input has an axis that could count rows"
     for axes in _ways(inputs):
         result = probe.try_axes(axes)
@@ -73,6 +77,14 @@ def find_batch_axes(model: bytes, engine: Engine, rows: Mapping[str, Array] | No
             return result
         reason = result
     return probe.single(reason)
+
+
+def _decided(proto: onnx.ModelProto) -> str | None:
+    """What the values of an item decide for its run: few rows that are tried may all decide alike."""
+    try:
+        return explain.Model(proto).decided
+    except explain.ExplainError:  # a model that cannot be read is served as it behaves
+        return None
 
 
 def _ways(inputs: list[_Tensor]) -> Iterator[dict[str, int]]:

@@ -153,3 +153,18 @@ def test_a_model_that_does_not_run_at_all_is_refused(made, engine):
         found_in(model, engine)
     rows = {"codes": np.zeros((2, 64), np.int64)}
     assert found_in(model, engine, rows=rows).axes == {"codes": 0, "y": 0}
+
+
+def test_a_branch_that_values_decide_means_row_by_row(engine):
+    """The rows that are tried would all take the same branch."""
+    text = """<ir_version: 8, opset_import: ["" : 18]> g (float[n, 3] x) => (float[n, 3] y) {
+        most = ReduceMax <keepdims = 0> (x)
+        c = Greater (most, much)
+        y = If <then_branch = t () => (float[n, 3] o) { o = Exp (x) },
+                else_branch = e () => (float[n, 3] o) { o = Neg (x) }> (c)
+    }"""
+    model = onnx.parser.parse_model(text)
+    model.graph.initializer.append(onnx.numpy_helper.from_array(np.float32(1000), "much"))
+    found = found_in(model, engine)
+    assert found.reason == "the values of an item decide which branch If (node 'y') takes"
+    assert found.axes == {"x": 0, "y": 0}
