@@ -80,12 +80,13 @@ def differentiable_path(
 ) -> set[str]:
     """Floating-point values through which a change of `wrt` reaches `outputs` with a gradient.
 
-    Integers carry none, unless an operator without a rule made them: what a quantised value or a sequence means for
-    the gradient is not known, so that operator stands in the way and is refused by name.
+    Integers carry none, unless an operator without a rule made them: what a quantised value means for the gradient is
+    not known, so that operator stands in the way and is refused by name. So does what makes or takes a sequence.
     """
 
     def carried(node: Node, name: str) -> bool:
-        return bool(name) and (graph.type(name).dtype in _CARRIERS or not registry.knows(node))
+        dtype = graph.type(name).dtype
+        return bool(name) and (dtype in _CARRIERS or dtype.endswith("_type") or not registry.knows(node))
 
     forward = set(wrt)
     for node in graph.nodes:

@@ -34,13 +34,15 @@ def scan(
     backwards: bool = False,
     ways: Sequence[Way] | None = None,
     kept_ways: Sequence[Way] | None = None,
+    ranks: Sequence[int | None] = (),
 ) -> tuple[str, ...]:
     """Walk along the sequences; gives the last states, then what each step gave, stacked.
 
     `step(body, states, slices)` emits one step into `body` and gives the next states and what is kept of the step.
     Sequences and what is kept have axis 0; `backwards` walks from the last slice to the first; what is kept lies at
     the place of its slice either way. `ways` of the sequences and `kept_ways` say otherwise. Sequences that no step
-    reads are left out, but for the first if there is no other. ONNX Runtime refuses sequences of no elements.
+    reads are left out, but for the first if there is no other. ONNX Runtime refuses sequences of no elements, and what
+    a step gives of unknown rank: `ranks` says the ranks of states and of what is kept, where it could not see them.
     """
     body = emit.inside()
     held = [body.take(body.fresh("state"), emit.dtype(name)) for name in states]
@@ -49,6 +51,8 @@ def scan(
     given = [_own(body, name) for name in (*after, *kept)]
     results = [emit.take(emit.fresh("scan"), body.dtype(name)) for name in given]
     inner = graph(body, [*held, *slices], given)
+    for value, rank in zip(inner.output, ranks, strict=False):
+        _state_rank(value, rank)
     used = {name for node in inner.node for name in reads(node)}
     left = [place for place, name in enumerate(slices) if name in used] or [0]
     del inner.input[len(held) :]
@@ -82,10 +86,11 @@ def choose(emit: Emitter, condition: str, then: Branch, otherwise: Branch) -> tu
     return tuple(results)
 
 
-def tape(emit: Emitter, name: str, values: Mapping[str, str]) -> None:
+def tape(emit: Emitter, name: str, values: Mapping[str, str], ranks: Mapping[str, int | None]) -> None:
     """Let the Scan or Loop that makes a value keep what values of its body are at each step.
 
-    `values` has, by the name in the body, the name that the steps stacked along axis 0 are to have.
+    `values` has, by the name in the body, the name that the steps stacked along axis 0 are to have, `ranks` their
+    ranks in the body.
     """
 
     def taped(placed: onnx.NodeProto) -> onnx.NodeProto:
@@ -95,7 +100,7 @@ def tape(emit: Emitter, name: str, values: Mapping[str, str]) -> None:
         for value, stacked in values.items():
             own = emit.take(emit.fresh("taped"), emit.dtype(value))
             body.node.append(helper.make_node("Identity", [value], [own]))
-            body.output.append(_open(emit, own))
+            body.output.append(_state_rank(_open(emit, own), ranks[value]))
             node.output.append(emit.take(stacked, emit.dtype(value)))
         for item in node.attribute:
             if item.name in ("scan_output_axes", "scan_output_directions"):
@@ -114,6 +119,12 @@ def graph(body: Emitter, inputs: Sequence[str], outputs: Sequence[str], name: st
 
 def _open(emit: Emitter, name: str) -> onnx.ValueInfoProto:
     return helper.make_tensor_value_info(name, elem_type(emit.dtype(name)), None)
+
+
+def _state_rank(value: onnx.ValueInfoProto, rank: int | None) -> onnx.ValueInfoProto:
+    if rank is not None:
+        value.type.CopyFrom(helper.make_tensor_type_proto(value.type.tensor_type.elem_type, [None] * rank))
+    return value
 
 
 def _own(body: Emitter, name: str) -> str:

@@ -66,12 +66,13 @@ def _take(graph: onnx.GraphProto, around: Around) -> bool:
     if changed:
         del graph.node[:]
         graph.node.extend(nodes)
-        _forget_types(graph, changed)
+        forget_types(graph, changed)
     return bool(changed)
 
 
-def _forget_types(graph: onnx.GraphProto, changed: set[str]) -> None:
-    """What was inferred of values behind a branch held for the other one too."""
+def forget_types(graph: onnx.GraphProto, changed: set[str]) -> None:
+    """Take back what was inferred of values that nodes give or that are made of them: of a branch, say, it held for
+    the other one too."""
     for node in graph.node:
         if not changed.isdisjoint(reads(node)):
             changed.update(node.output)

@@ -62,6 +62,7 @@ def tell_apart(graph: onnx.GraphProto) -> None:
             rename_node(node, names)
         for value in (*body.input, *body.initializer, *body.value_info, *body.output):
             value.name = names.get(value.name, value.name)
+        _pass_on(body)
 
 
 def _apart(name: str, number: int, taken: set[str]) -> str:
@@ -72,16 +73,19 @@ def _apart(name: str, number: int, taken: set[str]) -> str:
 
 
 def give_constants(graph: onnx.GraphProto) -> None:
-    """Give the constants of bodies to the main graph, in place, where bodies have names of their own.
-
-    What a body only passes on is then made by a node of it, as runtimes want.
-    """
+    """Give the constants of bodies, which have names of their own, to the main graph, in place."""
     for body in all_bodies(graph):
         graph.initializer.extend(body.initializer)
         del body.initializer[:]
-        made = {name for node in body.node for name in node.output}
-        for place, value in enumerate(body.output):
-            if value.name not in made:
-                own = f"{value.name}/{place}"
-                body.node.append(helper.make_node("Identity", [value.name], [own]))
-                value.name = own
+        _pass_on(body)
+
+
+def _pass_on(body: onnx.GraphProto) -> None:
+    """Let every output be another value that a node of the body makes."""
+    left = {name for node in body.node for name in node.output}
+    for place, value in enumerate(body.output):
+        if value.name not in left:
+            own = f"{value.name}/{place}"
+            body.node.append(helper.make_node("Identity", [value.name], [own]))
+            value.name = own
+        left.discard(value.name)

@@ -110,7 +110,8 @@ def _symbol(state: _State, axis: int) -> str:
 def _forget(body: onnx.GraphProto) -> None:
     """Take back what was inferred of a body, since it was inferred from other shapes."""
     for graph in (body, *all_bodies(body)):
-        for value in (*graph.value_info, *graph.output):
+        del graph.value_info[:]
+        for value in graph.output:
             if value.type.HasField("tensor_type"):
                 value.type.tensor_type.ClearField("shape")
 

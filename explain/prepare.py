@@ -26,6 +26,7 @@ from .graph import OPSET
 from .inside import all_bodies, all_nodes, tell_apart
 from .loops import infer_types
 from .ranks import state_ranks
+from .sequences import resolve_sequences
 from .weights import constants_to_initializers, without_weights
 
 IR_VERSION = 10
@@ -67,24 +68,30 @@ def prepare(source: onnx.ModelProto, expand: Collection[str] = ()) -> onnx.Model
         model = expand_foreign(_at_opset(model))
         model = _expanded(model, expand)
         tell_apart(model.graph)
-        for graph in (model.graph, *all_bodies(model.graph)):
+        for graph in (*all_bodies(model.graph), model.graph):
             constants_to_initializers(graph)
             resize_as_it_was(graph, opset_of(source))
-        model = infer_types(model)
-        if fold_integers(model.graph):
-            model = infer_types(model)
-        while take_branches(model.graph):  # a branch may hold another condition
-            constants_to_initializers(model.graph)
-            model = infer_types(model)
-        if state_ranks(model.graph):
-            model = infer_types(model)
-        for graph in (model.graph, *all_bodies(model.graph)):
+        model = _typed(model)
+        if resolve_sequences(model.graph):
+            model = _typed(model)
+        for graph in (*all_bodies(model.graph), model.graph):
             softmax_as_it_was(graph)
     except FOREIGN as error:
         raise InvalidModel(f"the model could not be read: {_first_line(error)}") from error
     model.graph.initializer.extend(weights)
     _drop_initializers_from_inputs(model.graph)
     return model
+
+
+def _typed(model: onnx.ModelProto) -> onnx.ModelProto:
+    """Types inferred, with what has to be known of integers, conditions and ranks."""
+    model = infer_types(model)
+    if fold_integers(model.graph):
+        model = infer_types(model)
+    while take_branches(model.graph):  # a branch may hold another condition
+        constants_to_initializers(model.graph)
+        model = infer_types(model)
+    return infer_types(model) if state_ranks(model.graph) else model
 
 
 def opset_of(model: onnx.ModelProto) -> int:

@@ -16,6 +16,7 @@ from ..bodies import Way, choose, scan, tape
 from ..emit import Emitter
 from ..graph import Graph, Node, reads
 from ..inside import body_of
+from ..ranks import AS_FIRST, BROADCAST
 from ..registry import Pairs, Registry, Within, vjp
 
 
@@ -186,7 +187,12 @@ def _keep(emit: Emitter, steps: Steps, tapes: Mapping[str, str], *always: str) -
     """Have those tapes made which the node just emitted reads."""
     used = set(reads(emit.nodes[-1]))
     made = {name: stacked for name, stacked in tapes.items() if stacked in used or name in always}
-    tape(emit, next(filter(None, steps.node.outputs)), made)
+    tape(emit, next(filter(None, steps.node.outputs)), made, {name: _rank(steps.body, name) for name in made})
+
+
+def _rank(graph: Graph, name: str) -> int | None:
+    shape = graph.type(name).shape
+    return None if shape is None else len(shape)
 
 
 def _walk_back(
@@ -210,7 +216,8 @@ def _walk_back(
     states = [*adjoints, *map(emit.zeros_like, steps.captured)]
     sequences = [*(tapes[name] for name in steps.given), *(walked.whole for walked in (*steps.read, *steps.kept))]
     ways = [Way(backwards=True)] * len(steps.given) + [walked.way for walked in (*steps.read, *steps.kept)]
-    return scan(emit, step, states, sequences, ways=ways, kept_ways=[walked.way for walked in steps.slices])
+    ranks = [_rank(steps.body, name) for name in asked]
+    return scan(emit, step, states, sequences, ways=ways, kept_ways=[w.way for w in steps.slices], ranks=ranks)
 
 
 SIZING = frozenset({"Concat", "Pad", "Slice", "Tile"})
@@ -231,6 +238,13 @@ def _refuse_growth(steps: Steps) -> None:
 
 
 def _resized(body: Graph, state: State) -> bool:
-    """Whether an operator that makes other sizes stands between a state and the next."""
-    between = body.downstream([state.before]) & body.upstream([state.after])
-    return any(node.op in SIZING and not between.isdisjoint(node.outputs) for node in body.nodes)
+    """Whether a state is made of the one before by operators that keep shapes and some that make other sizes."""
+    kept = {state.before}
+    sized = set[str]()
+    for node in body.nodes:
+        if node.op not in AS_FIRST | BROADCAST or kept.isdisjoint(node.inputs):
+            continue
+        kept.update(node.outputs)
+        if node.op in SIZING or not sized.isdisjoint(node.inputs):
+            sized.update(node.outputs)
+    return state.after in sized

@@ -166,7 +166,7 @@ def test_an_integer_of_unknown_meaning_stands_in_the_way() -> None:
 def test_a_sequence_stands_in_the_way() -> None:
     nodes = [
         node("SplitToSequence", "x", "s", axis=1),
-        node("ConcatFromSequence", "s", "c", axis=1),
+        node("ConcatFromSequence", "s", "c", axis=0),
         node("Add", "x c", "y"),
     ]
     proto = model(nodes, {"x": ["N", 4]}, {"y": ["N", 4]})
