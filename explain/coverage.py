@@ -9,6 +9,8 @@ from typing import Any
 from .backward import differentiable_path
 from .compiler import compile as compile_program
 from .errors import ExplainError, InvalidModel, MethodUnavailable, UnsupportedOperator
+from .graph import Node, reads
+from .inside import held
 from .methods import METHODS
 from .model import Explained, Model, ModelLike
 from .programs import without_chord
@@ -93,16 +95,31 @@ def _operators(model: Model, explained: Explained) -> tuple[dict[str, int], tupl
     counts: Counter[str] = Counter()
     blocking = []
     for node in graph.nodes:
-        if not REGISTRY.carries(node) or not any(name in path for name in node.inputs):
+        if not REGISTRY.carries(node) or not any(name in path for name in reads(node.proto)):
             continue
         if not any(name in path for name in node.outputs):
             continue
         try:
             REGISTRY.find(node)
             counts[node.op] += 1
+            counts.update(_inside(node, path))
         except UnsupportedOperator as error:
             blocking.append(Blocker(error.op, error.node, model.opset, error.reason))
     return dict(counts), tuple(blocking)
+
+
+def _inside(node: Node, path: set[str]) -> Counter[str]:
+    """Operators with a rule on the way through the graphs that a node holds."""
+    counts: Counter[str] = Counter()
+    for body in held(node):
+        starts = [name for name, kind in body.inputs.items() if kind.is_float]
+        starts += [name for inner in body.nodes for name in reads(inner.proto) if name in path]
+        within = differentiable_path(body, starts, list(body.outputs))
+        for inner in body.nodes:
+            if not within.isdisjoint(inner.outputs) and REGISTRY.carries(inner) and REGISTRY.knows(inner):
+                counts[inner.op] += 1
+                counts.update(_inside(inner, within))
+    return counts
 
 
 def _refusals(model: Model, explained: Explained) -> tuple[Blocker, ...]:

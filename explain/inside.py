@@ -25,13 +25,18 @@ def body_of(node: Node, attribute: str) -> Graph:
     return Graph(proto.node, inputs, outputs, outer.constants, outer.types, outer.opset)
 
 
+def held(node: Node) -> list[Graph]:
+    """The bodies that a node holds."""
+    attributes = (item for item in node.proto.attribute if item.type == onnx.AttributeProto.GRAPH)
+    return [body_of(node, item.name) for item in attributes]
+
+
 def everywhere(graph: Graph) -> Iterator[Node]:
     """All nodes: those of a graph, and those of the bodies they hold."""
     for node in graph.nodes:
         yield node
-        for item in node.proto.attribute:
-            if item.type == onnx.AttributeProto.GRAPH:
-                yield from everywhere(body_of(node, item.name))
+        for body in held(node):
+            yield from everywhere(body)
 
 
 def all_nodes(graph: onnx.GraphProto) -> Iterator[onnx.NodeProto]:

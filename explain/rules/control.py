@@ -14,7 +14,7 @@ from dataclasses import dataclass
 from ..backward import backward, differentiable_path
 from ..bodies import Way, choose, scan, tape
 from ..emit import Emitter
-from ..graph import Graph, Node, reads
+from ..graph import Dim, Graph, Node, reads
 from ..inside import body_of
 from ..ranks import AS_FIRST, BROADCAST
 from ..registry import Pairs, Registry, Within, vjp
@@ -226,15 +226,23 @@ SIZING = frozenset({"Concat", "Pad", "Slice", "Tile"})
 def _refuse_growth(steps: Steps) -> None:
     """Steps of one shape only can be taped."""
     for state in steps.states:
+        first = steps.node.graph.type(state.first).shape
         before, after = (steps.body.type(name).shape for name in (state.before, state.after))
-        if before is None or after is None:
+        if first is None or (before is not None and after is None):
             continue
-        sure = all(one == other and one is not None for one, other in zip(before, after, strict=False))
-        known = all(isinstance(dim, int) for dim in (*before, *after))
-        if len(before) != len(after) or (not sure and (known or _resized(steps.body, state))):
+        if before is None or after is None or len(before) != len(after):
+            raise steps.node.refuse(f"the rank of its state {state.first!r} changes from step to step")
+        same = all(one == other and one is not None for one, other in zip(before, after, strict=True))
+        if not same and (_resized(steps.body, state) or any(map(_differ, first, after))):
             raise steps.node.refuse(
-                f"the shape of its state {state.first!r} changes from step to step: {list(before)} to {list(after)}"
+                f"the shape of its state {state.first!r} changes from step to step: {list(first)} to {list(after)}"
             )
+
+
+def _differ(first: Dim, after: Dim) -> bool:
+    """Whether an axis surely, or for most sizes, has another length behind a step."""
+    open_size = after is None or (isinstance(after, str) and after.startswith("unk__"))  # as inference names one
+    return isinstance(first, int) and not open_size and first != after and (first == 1 or isinstance(after, int))
 
 
 def _resized(body: Graph, state: State) -> bool:
