@@ -40,7 +40,7 @@ from .quality import CHECKS, Check
 from .removal import summarise
 from .request import Target
 from .run import Attribution, Run
-from .weights import weights
+from .weights import placed, weights
 
 __all__ = [
     "CHECKS",
@@ -79,6 +79,7 @@ __all__ = [
     "finite_difference",
     "gradient_error",
     "mprt",
+    "placed",
     "randomised",
     "road",
     "spearman",

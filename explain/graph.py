@@ -18,8 +18,10 @@ import onnx
 from onnx import helper, numpy_helper
 
 from .errors import UnsupportedOperator
+from .external import ExternalData, is_external
 
 OPSET = 18
+WITHOUT = ExternalData()
 Dim = int | str | None
 Shape = tuple[Dim, ...]
 FLOATS = frozenset({"float32", "float64", "float16", "bfloat16"})
@@ -105,17 +107,19 @@ class Graph:
         constants: Mapping[str, onnx.TensorProto],
         types: Mapping[str, Type],
         opset: int = OPSET,
+        external: ExternalData = WITHOUT,
     ) -> None:
-        """Take the parts as they are; `Graph.of` reads them from a model."""
+        """Take the parts as they are; `Graph.of` reads them from a model. `external`: where data of constants lie that
+        are not in it."""
         self.inputs, self.outputs, self.constants, self.types = dict(inputs), dict(outputs), constants, dict(types)
-        self.opset = opset
+        self.opset, self.external = opset, external
         self.renames: dict[str, str] = {}
         self.protos = tuple(nodes)
         self.nodes = tuple(self._view(node) for node in nodes)
         self.producers = {name: node for node in self.nodes for name in node.outputs if name}
 
     @classmethod
-    def of(cls, model: onnx.ModelProto) -> Graph:
+    def of(cls, model: onnx.ModelProto, external: ExternalData = WITHOUT) -> Graph:
         """View a model whose shapes were inferred (see prepare.py)."""
         graph = model.graph
         constants = {tensor.name: tensor for tensor in graph.initializer}
@@ -125,7 +129,7 @@ class Graph:
         inputs = {value.name: types[value.name] for value in graph.input if value.name not in constants}
         outputs = {value.name: types[value.name] for value in graph.output}
         opset = next((entry.version for entry in model.opset_import if entry.domain in ("", "ai.onnx")), OPSET)
-        return cls(graph.node, inputs, outputs, constants, types, opset)
+        return cls(graph.node, inputs, outputs, constants, types, opset, external)
 
     def _view(self, proto: onnx.NodeProto) -> Node:
         attributes = {item.name: helper.get_attribute_value(item) for item in proto.attribute}
@@ -143,7 +147,14 @@ class Graph:
     def constant(self, name: str) -> np.ndarray | None:
         """Array of a constant, or None where `name` is computed."""
         tensor = self.constants.get(name)
+        if tensor is not None and is_external(tensor):
+            return self.external.array(tensor)
         return None if tensor is None else numpy_helper.to_array(tensor)
+
+    def stored(self, name: str) -> onnx.TensorProto:
+        """A constant with its data inside."""
+        tensor = self.constants[name]
+        return numpy_helper.from_array(self.external.array(tensor), name) if is_external(tensor) else tensor
 
     @cached_property
     def consumers(self) -> dict[str, list[Node]]:
@@ -204,7 +215,7 @@ class Graph:
         inputs = {renames.get(name, name): kind for name, kind in self.inputs.items()}
         outputs = {renames.get(name, name): kind for name, kind in self.outputs.items()}
         protos = [_renamed(node.proto, renames, prefix) for node in nodes]
-        bound = Graph(protos, inputs, outputs, constants, types, self.opset)
+        bound = Graph(protos, inputs, outputs, constants, types, self.opset, self.external)
         bound.renames = renames
         return bound
 

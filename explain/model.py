@@ -6,7 +6,6 @@ takes one wherever it takes a model.
 
 from __future__ import annotations
 
-import hashlib
 import os
 import threading
 from collections import OrderedDict
@@ -23,11 +22,12 @@ from .affine import changes_nothing
 from .backward import differentiable_path
 from .choices import decided_by_values, holds_graphs
 from .errors import InvalidModel, InvalidParameter, MethodUnavailable
+from .external import DataFiles
 from .graph import OPSET, Dim, Graph, Node, Shape, bodies, reads
 from .inside import everywhere, give_constants
 from .prepare import has_function_body, opset_of, prepare
 from .registry import REGISTRY
-from .source import read, scalars
+from .source import own_bytes, read, scalars, serialized
 from .trees.ensembles import is_ensemble
 
 __all__ = ["Explained", "Leaf", "Model", "ModelLike", "rules"]
@@ -72,7 +72,9 @@ class Model:
     """A model to be explained.
 
     Parameters: `source`, the ONNX model (proto, bytes or path); `batch_axes`, the batch axis of inputs and outputs
-    where it is not 0 (None = no such axis); `row_by_row`, whether it takes one item at a time. Raises InvalidModel.
+    where it is not 0 (None = no such axis); `row_by_row`, whether it takes one item at a time; `data_files`, the paths
+    of the files that hold its external data, by the names it has for them, where they do not lie beside `source`.
+    Raises InvalidModel.
     """
 
     def __init__(
@@ -82,13 +84,14 @@ class Model:
         batch_axes: Mapping[str, int | None] | None = None,
         row_by_row: bool = False,
         run_rows: int | None = None,
+        data_files: DataFiles | None = None,
     ) -> None:
         """`run_rows`: at most so many rows of the model in one run; attributions differ by it in their last digits."""
         if run_rows is not None and run_rows < 1:
             raise InvalidParameter(f"run_rows: got {run_rows}, expected 1 or more")
         self.run_rows = run_rows
-        self._source = source if isinstance(source, bytes) else None
-        self.proto = read(source)
+        self.proto, self.external = read(source, data_files)
+        self._source = own_bytes(source, self.external)
         self.batch_axes: dict[str, int | None] = dict.fromkeys(scalars(self.proto)) | dict(batch_axes or {})
         self._row_by_row = row_by_row or None in self.batch_axes.values()
         self._made: OrderedDict[str, Any] = OrderedDict()
@@ -101,9 +104,9 @@ class Model:
 
     @cached_property
     def digest(self) -> str:
-        """SHA-256, in hex, of the bytes this handle was made of (of the proto's own serialisation, if of a proto)."""
-        data = self._source if self._source is not None else self.proto.SerializeToString(deterministic=True)
-        return hashlib.sha256(data).hexdigest()
+        """SHA-256, in hex, of the bytes this handle was made of (of the proto's own serialisation, if of a proto), and
+        of the data files, if there are some (`ExternalData.digest`)."""
+        return self.external.digest(self._source if self._source is not None else serialized(self.proto))
 
     @cached_property
     def opset(self) -> int:
@@ -126,7 +129,7 @@ class Model:
     @cached_property
     def graph(self) -> Graph:
         """Typed view of the prepared copy."""
-        return Graph.of(self.prepared)
+        return Graph.of(self.prepared, self.external)
 
     @cached_property
     def takes_missing(self) -> bool:

@@ -1,4 +1,4 @@
-"""A model as it comes: bytes, a file or a proto."""
+"""A model as it comes: bytes, a file or a proto, and the files that hold what is not in it."""
 
 from __future__ import annotations
 
@@ -6,24 +6,63 @@ import os
 from pathlib import Path
 
 import onnx
-from google.protobuf.message import DecodeError
+from google.protobuf.message import DecodeError, EncodeError
 
 from .errors import InvalidModel
+from .external import DataFiles, ExternalData, attach, is_external, located, tensors_of
+
+LIMIT = 1 << 31  # of protobuf, in bytes
+Source = onnx.ModelProto | bytes | str | os.PathLike[str]
 
 
-def read(source: onnx.ModelProto | bytes | str | os.PathLike[str]) -> onnx.ModelProto:
-    """The proto. Raises InvalidModel."""
+def read(source: Source, data_files: DataFiles | None = None) -> tuple[onnx.ModelProto, ExternalData]:
+    """The proto, which may refer to data files, and these files: those given by name, or those that lie beside a file.
+
+    Raises InvalidModel.
+    """
+    model = _parsed(source)
+    if not model.graph.node:
+        raise InvalidModel("the model has no nodes; is this an ONNX model?")
+    if not any(map(is_external, tensors_of(model))):
+        return model, ExternalData()
+    if data_files is None:
+        if isinstance(source, bytes | onnx.ModelProto):
+            raise InvalidModel("the data of the model lie in other files: give its path, or data_files")
+        data_files = located(model, Path(source).parent)
+    if model is source:
+        model = onnx.ModelProto()
+        model.CopyFrom(source)
+    return model, attach(model, data_files)
+
+
+def own_bytes(source: Source, external: ExternalData) -> bytes | None:
+    """The bytes a model was made of, where they are to be kept: those of what is not read whole are few."""
+    if isinstance(source, bytes) or not external.paths:
+        return source if isinstance(source, bytes) else None
+    return serialized(source) if isinstance(source, onnx.ModelProto) else Path(source).read_bytes()
+
+
+def _parsed(source: Source) -> onnx.ModelProto:
     if isinstance(source, onnx.ModelProto):
         return source
     try:
-        model = onnx.load_model_from_string(source) if isinstance(source, bytes) else onnx.load(str(Path(source)))
+        if isinstance(source, bytes):
+            return onnx.load_model_from_string(source)
+        return onnx.load(str(Path(source)), load_external_data=False)
     except OSError as error:
         raise InvalidModel(f"the file could not be read: {error}") from error
     except (DecodeError, ValueError, onnx.checker.ValidationError) as error:
         raise InvalidModel("these bytes are no ONNX model") from error
-    if not model.graph.node:
-        raise InvalidModel("the model has no nodes; is this an ONNX model?")
-    return model
+
+
+def serialized(proto: onnx.ModelProto) -> bytes:
+    """The bytes of a proto, the same for the same content. Raises InvalidModel where there are too many."""
+    try:
+        return bytes(proto.SerializeToString(deterministic=True))
+    except EncodeError as error:
+        raise InvalidModel(
+            "a graph of ONNX holds at most 2 GiB: save the model with external data, and give its path"
+        ) from error
 
 
 def scalars(proto: onnx.ModelProto) -> list[str]:

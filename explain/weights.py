@@ -15,8 +15,9 @@ from google.protobuf.message import DecodeError
 from onnx import TensorProto, helper, numpy_helper
 
 from .errors import InvalidModel
+from .external import LARGE, DataFiles, external_data, is_external
+from .source import serialized
 
-LARGE = 1024
 READING = frozenset({"Add", "Div", "Gather", "GatherElements", "GatherND", "Mul", "Sub", "Where"})
 SHARED = frozenset({TensorProto.FLOAT, TensorProto.DOUBLE, TensorProto.INT32, TensorProto.INT64})
 DOMAINS = ("", "ai.onnx")
@@ -33,14 +34,28 @@ def lasting_constants(graph: onnx.GraphProto) -> dict[str, np.ndarray]:
         tensor.name: numpy_helper.to_array(tensor)
         for tensor in graph.initializer
         if math.prod(tensor.dims) > LARGE and tensor.data_type in SHARED
-        if tensor.name not in declared | packed and tensor.data_location != TensorProto.EXTERNAL
+        if tensor.name not in declared | packed and not is_external(tensor)
     }
 
 
-def weights(data: bytes) -> dict[str, np.ndarray]:
-    """`lasting_constants` of a served file. Raises InvalidModel."""
+def weights(data: bytes, data_files: DataFiles | None = None) -> dict[str, np.ndarray]:
+    """`lasting_constants` of a served file, and all that lie in its data files (paths by the names it has for them).
+
+    Raises InvalidModel.
+    """
     try:
-        return lasting_constants(onnx.load_model_from_string(data).graph)
+        graph = onnx.load_model_from_string(data).graph
+    except DecodeError as error:
+        raise InvalidModel("these bytes are no ONNX model") from error
+    return lasting_constants(graph) | external_data(data_files or {}).constants(graph)
+
+
+def placed(data: bytes, data_files: DataFiles) -> tuple[bytes, str | None]:
+    """A served file with its data files called as they lie in a folder, and that folder: what a runtime is handed
+    where they do not lie beside the file (`data_files`: paths by the names it has for them). Raises InvalidModel."""
+    external = external_data(data_files)
+    try:
+        return serialized(external.placed(onnx.load_model_from_string(data))), external.folder
     except DecodeError as error:
         raise InvalidModel("these bytes are no ONNX model") from error
 

@@ -9,6 +9,7 @@ are no weights (a preprocessing's means, factors, indices) stay. A draw depends 
 from __future__ import annotations
 
 import hashlib
+import math
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Literal
@@ -20,6 +21,7 @@ from onnx import numpy_helper
 from ..errors import InvalidParameter, MethodUnavailable
 from ..graph import FLOATS, Graph, Node
 from ..model import Model, ModelLike
+from ..source import LIMIT
 
 Order = Literal["all", "cascading", "independent"]
 ORDERS = ("all", "cascading", "independent")
@@ -118,12 +120,15 @@ def _copy(model: Model, layers: tuple[Layer, ...], seed: int) -> Model:
     proto = onnx.ModelProto()
     proto.CopyFrom(model.prepared)
     shuffled = {name: layer.shuffled for layer in layers for name in layer.constants}
+    if 4 * sum(math.prod(model.graph.constants[name].dims) for name in shuffled) >= LIMIT:
+        raise MethodUnavailable("the weights to randomise take 2 GiB or more, which a copy of the model cannot hold")
     for tensor in proto.graph.initializer:
         if tensor.name in shuffled:
-            array = numpy_helper.to_array(tensor)
+            array = np.asarray(model.graph.constant(tensor.name))
             drawn = _drawn(array, tensor.name, seed, shuffled[tensor.name])
             tensor.CopyFrom(numpy_helper.from_array(drawn, tensor.name))
-    return Model(proto, batch_axes=model.batch_axes, row_by_row=bool(model.row_by_row))
+    files = model.external.paths or None
+    return Model(proto, batch_axes=model.batch_axes, row_by_row=bool(model.row_by_row), data_files=files)
 
 
 def _drawn(array: np.ndarray, name: str, seed: int, shuffled: bool) -> np.ndarray:

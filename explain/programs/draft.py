@@ -7,7 +7,6 @@ the design, so that any runtime can use a program without us.
 
 from __future__ import annotations
 
-import hashlib
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from functools import cached_property
@@ -19,8 +18,10 @@ from onnx import helper
 
 from ..emit import Emitter
 from ..errors import InvalidModel
+from ..external import ExternalData
 from ..graph import OPSET, Dim, Graph, Shape, elem_type
 from ..prepare import IR_VERSION
+from ..source import serialized
 from ..weights import lasting_constants
 
 if TYPE_CHECKING:
@@ -36,7 +37,8 @@ class Program:
 
     Attributes: `name` of the program; `model`, the graph at opset 18; `inputs` and `outputs`, each "item" (axis 0 =
     items, requests may be joined along it) or "shared" (taken whole); `digest`, SHA-256 of the graph's bytes in hex;
-    `explained`, the output it explains; `max_items`, 1 where the model takes one evaluation at a time.
+    `explained`, the output it explains; `max_items`, 1 where the model takes one evaluation at a time; `external`, the
+    data files of the model that the graph refers to, which its digest covers.
     """
 
     name: str
@@ -46,19 +48,27 @@ class Program:
     explained: Explained | None
     options: Mapping[str, Any] = field(default_factory=dict)
     max_items: int | None = None
+    external: ExternalData = field(default_factory=ExternalData)
 
     @cached_property
     def digest(self) -> str:
-        """SHA-256 of the serialised graph, in hex."""
-        return hashlib.sha256(self.serialize()).hexdigest()
+        """SHA-256 of the serialised graph and of the data files it refers to, in hex."""
+        return self.external.digest(serialized(self.model))
 
     def serialize(self) -> bytes:
-        """The serialised graph, as a runtime loads it; made anew each time, not kept."""
-        return bytes(self.model.SerializeToString(deterministic=True))
+        """The serialised graph, as a runtime loads it; made anew each time, not kept. Data files are called as they lie
+        in `data_folder`. Raises InvalidModel where it has 2 GiB or more."""
+        return serialized(self.external.placed(self.model))
+
+    @property
+    def data_folder(self) -> str | None:
+        """Where a runtime finds the data files; None where the graph refers to none."""
+        return self.external.folder
 
     def constants(self, data: bytes) -> dict[str, np.ndarray]:  # noqa: ARG002 - it need not be read again
-        """Large constants by name that a runtime may hold once for the model and all of its programs."""
-        return lasting_constants(self.model.graph)
+        """Large constants by name that a runtime may hold once for the model and all of its programs; those whose data
+        lie in files, which a runtime has to be handed, are mapped."""
+        return lasting_constants(self.model.graph) | self.external.constants(self.model.graph)
 
 
 class Draft:
@@ -149,7 +159,8 @@ class Draft:
                 opsets.append(helper.make_opsetid(entry.domain, entry.version))
         proto = helper.make_model(graph, opset_imports=opsets, producer_name="glasshouse", ir_version=IR_VERSION)
         limit = 1 if self.model.row_by_row else None
-        return Program(name, proto, self.kinds, self.output_kinds, explained, dict(options), limit)
+        external = self.model.external.of(constants)
+        return Program(name, proto, self.kinds, self.output_kinds, explained, dict(options), limit, external)
 
 
 def shapes_hold(model: Model) -> bool:

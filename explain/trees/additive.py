@@ -157,7 +157,7 @@ def evaluate(graph: Graph, feeds: Mapping[str, np.ndarray], output: str) -> np.n
         if any(name in needed for name in node.outputs) and not any(name in feeds for name in node.outputs):
             nodes.append(node.proto)
             needed.update(reads(node.proto))
-    constants = [graph.constants[name] for name in needed if name in graph.constants and name not in feeds]
+    constants = [graph.stored(name) for name in needed if name in graph.constants and name not in feeds]
     inputs = [helper.make_empty_tensor_value_info(name) for name in feeds]
     body = helper.make_graph(nodes[::-1], "part", inputs, [helper.make_empty_tensor_value_info(output)], constants)
     opsets = [helper.make_opsetid("", graph.opset), helper.make_opsetid("ai.onnx.ml", 3)]
