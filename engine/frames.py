@@ -15,17 +15,21 @@ import numpy as np
 from . import errors
 from .errors import EngineError, RunFailed
 from .protocol import Array, Artifact, Kind, Knobs, Lane, RunResult
+from .weights import place_of
 
 Frame = Any  # bytes, a memoryview, or a zmq.Frame: whatever has a buffer
 TEXT = "O"
 
 
 class ArrayHead(msgspec.Struct, array_like=True):
-    """What a frame of numbers or text is."""
+    """What a frame of numbers or text is; of a mapped file there is no content in it, but the file's path and where the
+    array begins."""
 
     name: str
     dtype: str
     shape: tuple[int, ...]
+    file: str = ""
+    offset: int = 0
 
 
 class Ask(msgspec.Struct, array_like=True):
@@ -44,6 +48,7 @@ class Ask(msgspec.Struct, array_like=True):
     arrays: list[ArrayHead]
     payload: bool
     constants: list[ArrayHead]
+    data_folder: str | None = None
 
 
 class Answer(msgspec.Struct, array_like=True):
@@ -68,7 +73,7 @@ class Received:
 
     def __init__(self, ask: Ask, payload: bytes | None, constants: Mapping[str, Array]) -> None:
         self.digest, self.inputs, self.outputs = ask.digest, ask.inputs, ask.outputs
-        self.max_items, self.knobs = ask.max_items, ask.knobs
+        self.max_items, self.knobs, self.data_folder = ask.max_items, ask.knobs, ask.data_folder
         self._payload, self._constants = payload, constants
 
     def serialize(self) -> bytes:
@@ -93,7 +98,7 @@ def ask(
     """The frames of a run (of a load, without feeds), with the graph if `payload` is it."""
     arrays, frames = _packed(feeds or {})
     of = getattr(artifact, "constants", None)
-    constants, shared = _packed(of(payload) if of is not None and payload is not None else {})
+    constants, shared = _packed(of(payload) if of is not None and payload is not None else {}, in_files=True)
     head = Ask(
         digest=artifact.digest,
         inputs=dict(artifact.inputs),
@@ -107,6 +112,7 @@ def ask(
         arrays=arrays,
         payload=payload is not None,
         constants=constants,
+        data_folder=getattr(artifact, "data_folder", None),
     )
     graph = [] if payload is None else [payload]
     return [msgspec.msgpack.encode(head), *frames, *graph, *shared]
@@ -154,11 +160,15 @@ def answered(frames: Sequence[Frame]) -> RunResult:
     return RunResult(outputs, head.shared_with, head.batch_items, head.queue_seconds, head.run_seconds, head.runs)
 
 
-def _packed(arrays: Mapping[str, Array]) -> tuple[list[ArrayHead], list[Frame]]:
+def _packed(arrays: Mapping[str, Array], in_files: bool = False) -> tuple[list[ArrayHead], list[Frame]]:
     heads: list[ArrayHead] = []
     frames: list[Frame] = []
     for name, array in arrays.items():
-        if array.dtype == np.object_:
+        place = place_of(array) if in_files else None
+        if place is not None:
+            heads.append(ArrayHead(name, array.dtype.str, array.shape, *place))
+            frames.append(b"")
+        elif array.dtype == np.object_:
             heads.append(ArrayHead(name, TEXT, array.shape))
             frames.append(msgspec.msgpack.encode(array.ravel().tolist()))
         else:
@@ -174,6 +184,8 @@ def _unpacked(heads: Iterable[ArrayHead], frames: Iterable[Frame]) -> dict[str, 
             texts = np.empty(len(found := msgspec.msgpack.decode(frame, type=list[str])), dtype=np.object_)
             texts[:] = found
             arrays[head.name] = texts.reshape(head.shape)
+        elif head.file:
+            arrays[head.name] = np.memmap(head.file, np.dtype(head.dtype), "r", head.offset, head.shape)
         else:
             arrays[head.name] = np.frombuffer(frame, np.dtype(head.dtype)).reshape(head.shape).copy()
     return arrays

@@ -29,12 +29,14 @@ class Artifact(Protocol):
 
     An artifact may also have `max_items: int | None`: the most items one run may carry; 1 means row by row. And
     `constants(data) -> Mapping[str, Array]`: large constants by name of the graph that `data` is, which are held once
-    in memory for all artifacts that have the same. And `knobs: Knobs`: how it is run.
+    in memory for all artifacts that have the same; those that are mapped files (`np.memmap`) are read where they lie,
+    also by engine processes. `data_folder: str | None`: where the files lie that the graph refers to, all of whose
+    tensors are then among its constants. And `knobs: Knobs`: how it is run.
     """
 
     @property
     def digest(self) -> str:
-        """SHA-256 (hex) of what `serialize` returns: equal digest, equal graph."""
+        """SHA-256 (hex) of what `serialize` returns and of files it refers to: equal digest, equal graph."""
 
     @property
     def inputs(self) -> Mapping[str, Kind]:
@@ -81,6 +83,7 @@ class StoredModel:
     max_items: int | None = None
     constants: Callable[[bytes], Mapping[str, Array]] | None = field(default=None, repr=False, compare=False)
     knobs: Knobs = field(default=Knobs(), compare=False)
+    data_folder: str | None = field(default=None, compare=False)
 
     def serialize(self) -> bytes:
         """The model's bytes, from wherever `load` takes them."""

@@ -17,7 +17,7 @@ import numpy as np
 
 from .errors import InvalidSettings, LoadFailed, OutOfMemory, RunFailed
 from .protocol import Array, Artifact, Knobs
-from .weights import SharedWeights
+from .weights import FOLDED, UNPACKED, SharedWeights, mapped_bytes
 
 if TYPE_CHECKING:
     import onnxruntime
@@ -28,6 +28,11 @@ RUNTIME = "onnxruntime"
 PROVIDERS = {"cpu": "CPUExecutionProvider", "cuda": "CUDAExecutionProvider"}
 EXPECTED = "cpu, cuda, cuda:1"
 _DEVICE = re.compile(r"cpu|cuda(:\d{1,3})?")
+_FOLDER = "session.model_external_initializers_file_folder_path"
+_UNPACKED = {
+    "session.disable_prepacking": "1",
+    "optimization.constant_folding_max_output_size_in_bytes": str(FOLDED),
+}
 _SEVERITY_ERROR, _SEVERITY_FATAL = 3, 4
 _NOISE = re.compile(r"\[ONNXRuntimeError\] : \d+ : [A-Z_]+ : ")
 _MESSAGE_LENGTH = 500
@@ -123,9 +128,7 @@ class Runtime:
 
         threads = self._threads_of(artifact)
         payload, options = artifact.serialize(), self._options(threads)
-        on_processor = self.providers[0] == PROVIDERS["cpu"]
-        constants = getattr(artifact, "constants", None) if on_processor else None
-        held = self.weights.lend(options, constants(payload)) if constants else []
+        held = self._lent(artifact, payload, options)
         try:
             raw = onnxruntime.InferenceSession(payload, options, providers=list(self._options_of.items()))
         except Exception as error:
@@ -135,6 +138,22 @@ class Runtime:
         if session.providers[0] != self.providers[0]:
             log.warning("%s runs on %s, not on %s", artifact.digest[:12], session.providers[0], self.providers[0])
         return session
+
+    def _lent(self, artifact: Artifact, payload: bytes, options: onnxruntime.SessionOptions) -> Sequence[object]:
+        """What the session is to read from outside of itself. Sessions of a GPU copy the data files to it."""
+        import onnxruntime
+
+        folder: str | None = getattr(artifact, "data_folder", None)
+        if folder is not None:
+            options.add_session_config_entry(_FOLDER, folder)
+        find = getattr(artifact, "constants", None) if self.providers[0] == PROVIDERS["cpu"] else None
+        constants: Mapping[str, Array] = find(payload) if find else {}
+        if mapped_bytes(constants) >= UNPACKED:
+            # One level more changes the layout of kernels, and so copies them.
+            options.graph_optimization_level = onnxruntime.GraphOptimizationLevel.ORT_ENABLE_EXTENDED
+            for entry, value in _UNPACKED.items():
+                options.add_session_config_entry(entry, value)
+        return self.weights.lend(options, constants)
 
     def _threads_of(self, artifact: Artifact) -> int:
         knobs: Knobs | None = getattr(artifact, "knobs", None)

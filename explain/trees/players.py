@@ -42,15 +42,14 @@ class Owners:
         if value not in self.found:
             node = self.graph.producers.get(value)
             if node is None:
-                constant = self.graph.constant(value)
-                shape = (1,) if constant is None or not constant.shape else constant.shape
-                return np.full(shape if constant is None or constant.shape else (), NONE)
+                tensor = self.graph.constants.get(value)
+                return np.broadcast_to(np.int64(NONE), (1,) if tensor is None else tuple(tensor.dims))
             self._follow(node)
         return self.found[value]
 
     def _follow(self, node: Node) -> None:
         given = [self.of(name) for name in node.inputs if name]
-        if all((array == NONE).all() for array in given) and not any(name in self.graph.inputs for name in node.inputs):
+        if all(map(_nobodys, given)) and not any(name in self.graph.inputs for name in node.inputs):
             results = [np.full((), NONE)] * len(node.outputs)
         elif node.op == "Gather" and node.constant(0) is not None:
             results = [_looked_up(node, given[1])]
@@ -62,7 +61,7 @@ class Owners:
             results = [_block(node, given[0])]
         elif node.op in ALONG:
             results = [_reduced(node, given[0])]
-        elif node.op in ("MatMul", "Gemm") and node.constant(1) is not None:
+        elif node.op in ("MatMul", "Gemm") and node.input(1) in self.graph.constants:
             results = [_product(node, given[0])]
         else:
             raise MethodUnavailable(f"{_named(node)} is between an input and the trees, and is not looked through")
@@ -82,6 +81,11 @@ class Owners:
 
 def _named(node: Node) -> str:
     return f"operator {node.op} (node {node.name or node.outputs[0]!r})"
+
+
+def _nobodys(array: np.ndarray) -> bool:
+    """Whether nothing of an input is in it; a constant says so in one place for all."""
+    return array.size == 0 or (array.flat[0] == NONE and (not any(array.strides) or bool((array == NONE).all())))
 
 
 def _joint(stacked: np.ndarray) -> np.ndarray:
@@ -145,7 +149,11 @@ def _reduced(node: Node, owners: np.ndarray) -> np.ndarray:
 
 
 def _product(node: Node, owners: np.ndarray) -> np.ndarray:
-    """Columns times a constant matrix: each result has the players whose weight is not 0."""
+    """Columns times a constant matrix: each result has the players whose weight is not 0. Where all columns are mixed
+    already, the matrix, which may be large, is not looked at."""
+    if (owners == MIXED).all():
+        dims = node.graph.constants[node.inputs[1]].dims
+        return np.full((*owners.shape[:-1], dims[-2] if node.attr("transB", 0) else dims[-1]), MIXED)
     weights = node.constant(1)
     assert weights is not None  # noqa: S101 - asked for before
     matrix = weights.T if node.attr("transB", 0) else weights
