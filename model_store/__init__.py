@@ -24,7 +24,7 @@ from .errors import (
     UnknownModel,
     UnknownVersion,
 )
-from .gate import GateReport, check_model
+from .gate import GateReport, check_model, data_beside
 from .images import MAX_PIXELS, array_picture, decode_image
 from .infer import infer_manifest
 from .layout import Decoded, from_model_layout, to_model_layout
@@ -100,6 +100,7 @@ __all__ = [
     "UnknownVersion",
     "array_picture",
     "check_model",
+    "data_beside",
     "decode_image",
     "decode_rows",
     "decode_tensors",

@@ -10,7 +10,16 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from .errors import CorruptBlob, UnknownBlob
-from .files import TEMPORARY, names_in, read_if_there, translated, write_replacing
+from .files import (
+    TEMPORARY,
+    copied_beside,
+    flush_folder,
+    make_folder,
+    names_in,
+    read_if_there,
+    translated,
+    write_replacing,
+)
 from .validation import DIGEST
 
 
@@ -36,6 +45,22 @@ class Blobs:
                 write_replacing(place, data)
         return digest
 
+    def keep(self, data: bytes | Path) -> tuple[str, int]:
+        """Keep bytes, or the content of a file; digest and size."""
+        return self.put_file(data) if isinstance(data, Path) else (self.put(data), len(data))
+
+    def put_file(self, source: Path) -> tuple[str, int]:
+        """Keep the content of a file; its digest and its size. It is never in memory whole."""
+        make_folder(self._folder)
+        with translated("write a blob"), source.open("rb") as file, copied_beside(self._folder / "file", file) as copy:
+            with copy.open("rb") as written:
+                digest = hashlib.file_digest(written, "sha256").hexdigest()
+            size, place = copy.stat().st_size, self.place(digest)
+            make_folder(place.parent)
+            copy.replace(place)
+            flush_folder(place.parent)
+        return digest, size
+
     def get(self, digest: str) -> bytes:
         """The bytes of this digest, hashed again. Raises UnknownBlob, CorruptBlob."""
         place = self.place(digest)
@@ -43,10 +68,22 @@ class Blobs:
             data = read_if_there(place)
         if data is None:
             raise UnknownBlob(digest)
-        came = hashlib.sha256(data).hexdigest()
+        self._compare(place, digest, hashlib.sha256(data).hexdigest())
+        return data
+
+    def whole(self, digest: str) -> Path:
+        """Where the content of this digest lies, hashed again without being in memory whole. Raises UnknownBlob,
+        CorruptBlob."""
+        place = self.place(digest)
+        if not self.has(digest):
+            raise UnknownBlob(digest)
+        with translated("read a blob"), place.open("rb") as file:
+            self._compare(place, digest, hashlib.file_digest(file, "sha256").hexdigest())
+        return place
+
+    def _compare(self, place: Path, digest: str, came: str) -> None:
         if came != digest:
             raise CorruptBlob(digest, self.relative(place), f"its bytes have the digest {came}")
-        return data
 
     def has(self, digest: str) -> bool:
         """Whether there is a file for this digest; its bytes are not looked at."""
@@ -56,6 +93,8 @@ class Blobs:
     def all(self) -> Iterator[tuple[str, Path]]:
         """Every file in the folder with the digest its place stands for, or with "" where it is none of ours."""
         for first in names_in(self._folder):
+            if first.startswith(TEMPORARY):
+                continue
             for rest in names_in(self._folder / first):
                 digest = first + rest
                 path = self._folder / first / rest
@@ -66,6 +105,9 @@ class Blobs:
     def leftovers(self) -> Iterator[Path]:
         """Temporary files that a dead writer left."""
         for first in names_in(self._folder):
+            if first.startswith(TEMPORARY):
+                yield self._folder / first
+                continue
             for name in names_in(self._folder / first):
                 if name.startswith(TEMPORARY):
                     yield self._folder / first / name

@@ -10,15 +10,18 @@ from __future__ import annotations
 import contextlib
 import errno
 import fcntl
+import io
 import os
 import secrets
 import time
 from collections.abc import Iterator
 from pathlib import Path
+from typing import IO
 
 from .errors import StoreUnavailable
 
 TEMPORARY = ".tmp-"
+PIECE = 1 << 22  # bytes of a file that are in memory at a time
 
 
 @contextlib.contextmanager
@@ -69,16 +72,22 @@ def write_first(path: Path, data: bytes) -> bool:
         return True
 
 
-@contextlib.contextmanager
-def _written_beside(path: Path, data: bytes) -> Iterator[Path]:
+def _written_beside(path: Path, data: bytes) -> contextlib.AbstractContextManager[Path]:
     """A flushed temporary file in the folder of `path`, gone when the block ends however it ends."""
+    return copied_beside(path, io.BytesIO(data))
+
+
+@contextlib.contextmanager
+def copied_beside(path: Path, source: IO[bytes]) -> Iterator[Path]:
+    """The same of what is read from an open file, piece by piece."""
     beside = path.with_name(f"{TEMPORARY}{os.getpid()}-{secrets.token_hex(8)}")
     try:
         handle = os.open(beside, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o644)
         try:
-            rest = memoryview(data)
-            while rest:
-                rest = rest[os.write(handle, rest) :]
+            while piece := source.read(PIECE):
+                rest = memoryview(piece)
+                while rest:
+                    rest = rest[os.write(handle, rest) :]
             os.fsync(handle)
         finally:
             os.close(handle)

@@ -21,7 +21,8 @@ from onnx.reference import ReferenceEvaluator
 
 from .errors import shown
 from .limits import Limits
-from .structure import STANDARD, Refusal, product
+from .outside import Refusal
+from .structure import STANDARD, product
 
 SMALL = 1 << 16
 """Tensors of at most so many elements are computed; of larger ones only the size is followed."""

@@ -17,14 +17,17 @@ import signal
 import subprocess
 import sys
 import threading
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import msgspec
 
+from .beside import named, opened
 from .errors import RefusedModel
 from .limits import Limits
+from .outside import DataFile
 
 _MAX_ANSWER = 1 << 20
 _DIED = "the process that looked at it died of it"
@@ -47,16 +50,13 @@ class GateReport:
     operators: dict[str, int]
 
 
-def check_model(data: bytes, limits: Limits | None = None) -> GateReport:
-    """Let an ONNX file pass, or raise RefusedModel with the reason. Nothing in it is run, and no other file is read."""
+def check_model(data: bytes, limits: Limits | None = None, data_files: Mapping[str, Path] | None = None) -> GateReport:
+    """Let an ONNX file pass, or raise RefusedModel with the reason. Nothing in it is run, and no other file is read
+    but `data_files`, those that hold the data of its tensors, by the names it has for them."""
     limits = limits or Limits()
-    if not data:
-        raise RefusedModel("the model is refused: the file is empty")
-    if len(data) > limits.max_bytes:
-        raise RefusedModel(f"the model is refused: {len(data)} bytes, the limit is {limits.max_bytes}")
-    answer = _ask_child(data, limits)
-    if "refused" in answer:
-        raise RefusedModel(f"the model is refused: {answer['refused']}")
+    _check_size(data, limits)
+    with contextlib.ExitStack() as stack:
+        answer = _ask_child(data, limits, opened(data_files or {}, stack))
     report = {**answer["report"], "digest": hashlib.sha256(data).hexdigest(), "size": len(data)}
     try:
         return msgspec.convert(report, type=GateReport)
@@ -64,8 +64,33 @@ def check_model(data: bytes, limits: Limits | None = None) -> GateReport:
         raise RefusedModel(f"the model is refused: {_DIED}") from None
 
 
-def _ask_child(data: bytes, limits: Limits) -> dict[str, Any]:
-    told = {"limits": {**dataclasses.asdict(limits), "domains": sorted(limits.domains)}, "size": len(data)}
+def data_beside(path: Path, data: bytes, limits: Limits | None = None) -> dict[str, Path]:
+    """The data files of the ONNX file that was read from `path`, by the names it has for them: ordinary files of the
+    same folder. None for most models. Raises RefusedModel."""
+    if b"location" not in data:
+        return {}
+    limits = limits or Limits()
+    _check_size(data, limits)
+    answer = _ask_child(data, limits, {}, names=True)
+    found = answer["names"] if isinstance(answer.get("names"), list) else []
+    return named([str(name) for name in found], path.parent)
+
+
+def _check_size(data: bytes, limits: Limits) -> None:
+    if not data:
+        raise RefusedModel("the model is refused: the file is empty")
+    if len(data) > limits.max_bytes:
+        raise RefusedModel(f"the model is refused: {len(data)} bytes, the limit is {limits.max_bytes}")
+
+
+def _ask_child(data: bytes, limits: Limits, files: Mapping[str, DataFile], names: bool = False) -> dict[str, Any]:
+    """What the child says of the file. Raises RefusedModel."""
+    told = {
+        "limits": {**dataclasses.asdict(limits), "domains": sorted(limits.domains)},
+        "size": len(data),
+        "files": {name: (file.handle, file.size) for name, file in files.items()},
+        "names": names,
+    }
     room = str(Path(__file__).resolve().parent.parent)
     # Not the parent's environment: the child needs no secret, and one thread's memory is all it may have.
     environment = {name: os.environ[name] for name in ("LD_LIBRARY_PATH", "PATH") if name in os.environ}
@@ -77,6 +102,7 @@ def _ask_child(data: bytes, limits: Limits) -> dict[str, Any]:
         stderr=subprocess.DEVNULL,
         env=environment,
         cwd="/",
+        pass_fds=[file.handle for file in files.values()],
         start_new_session=True,
     )
     expired = threading.Event()
@@ -98,7 +124,10 @@ def _ask_child(data: bytes, limits: Limits) -> dict[str, Any]:
         feeder.join()
         if child.stdout is not None:
             child.stdout.close()
-    return _answer(said, child.returncode, expired.is_set(), limits)
+    answer = _answer(said, child.returncode, expired.is_set(), limits)
+    if "refused" in answer:
+        raise RefusedModel(f"the model is refused: {answer['refused']}")
+    return answer
 
 
 def _answer(said: bytes, status: int, timed_out: bool, limits: Limits) -> dict[str, Any]:
@@ -106,7 +135,8 @@ def _answer(said: bytes, status: int, timed_out: bool, limits: Limits) -> dict[s
         answer = json.loads(said) if len(said) <= _MAX_ANSWER else None
     except ValueError:
         answer = None
-    if isinstance(answer, dict) and (isinstance(answer.get("refused"), str) or isinstance(answer.get("report"), dict)):
+    kinds = {"refused": str, "report": dict, "names": list}
+    if isinstance(answer, dict) and any(isinstance(answer.get(word), kind) for word, kind in kinds.items()):
         return answer
     if timed_out:
         return {"refused": f"looking at it took more than {limits.wall_seconds:g} s"}

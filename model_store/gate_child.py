@@ -11,6 +11,7 @@ import importlib
 import json
 import resource
 import sys
+from collections.abc import Mapping
 from dataclasses import replace
 from typing import Any
 
@@ -23,7 +24,8 @@ from onnx.reference import ReferenceEvaluator
 
 from .folding import SMALL, Folding
 from .limits import Limits
-from .structure import Refusal, Structure, product
+from .outside import DataFile, Refusal, Spans
+from .structure import DATA_FIELDS, Structure, product
 
 
 def main() -> None:
@@ -33,7 +35,9 @@ def main() -> None:
     _warm_up()
     _confine(limits, told["size"])
     try:
-        answer: dict[str, Any] = {"report": examine(sys.stdin.buffer.read(), limits)}
+        data = sys.stdin.buffer.read()
+        files = {name: DataFile(*found) for name, found in told["files"].items()}
+        answer: dict[str, Any] = {"names": names(data)} if told["names"] else {"report": examine(data, limits, files)}
     except Refusal as refusal:
         answer = {"refused": str(refusal)}
     except MemoryError:
@@ -70,17 +74,30 @@ def _confine(limits: Limits, size: int) -> None:
     resource.setrlimit(resource.RLIMIT_CPU, (limits.cpu_seconds, limits.cpu_seconds + 1))
 
 
-def examine(data: bytes, limits: Limits) -> dict[str, Any]:
-    """The figures of an acceptable file. Raises Refusal."""
+def _parsed(data: bytes) -> onnx.ModelProto:
     try:
-        model = onnx.load_model_from_string(data)
+        return onnx.load_model_from_string(data)
     except MemoryError:
         raise
     except Exception as error:
         # protobuf has its own tree of errors, and onnx adds to it; whatever it is, the bytes are not a model.
         raise Refusal(f"the bytes are no ONNX model ({str(error)[:100]})") from None
-    structure = Structure(model, limits)
+
+
+def names(data: bytes) -> list[str]:
+    """The data files that the initializers of a graph name; others may not lie outside. Raises Refusal."""
+    outside = (tensor for tensor in _parsed(data).graph.initializer if len(tensor.external_data))
+    return sorted({entry.value for tensor in outside for entry in tensor.external_data if entry.key == "location"})
+
+
+def examine(data: bytes, limits: Limits, files: Mapping[str, DataFile] | None = None) -> dict[str, Any]:
+    """The figures of an acceptable file, whose data files are `files`. Raises Refusal."""
+    model, spans = _parsed(data), Spans(files or {})
+    structure = Structure(model, limits, spans)
     structure.check()
+    if files:
+        spans.read(SMALL)
+        data = _with_large_as_inputs(model)
     try:
         onnx.checker.check_model(_with_output_shapes(model) or data)
     except (onnx.checker.ValidationError, ValueError) as error:
@@ -96,6 +113,23 @@ def examine(data: bytes, limits: Limits) -> dict[str, Any]:
         "parameters": structure.parameters,
         "operators": structure.operators,
     }
+
+
+def _with_large_as_inputs(model: onnx.ModelProto) -> bytes:
+    """What the checker sees of a model whose large tensors have no data here: inputs in their place."""
+    seen = onnx.ModelProto()
+    seen.CopyFrom(model)
+    bare = [tensor for tensor in seen.graph.initializer if product(tensor.dims) and not _holds(tensor)]
+    declared = {value.name for value in seen.graph.input}
+    for tensor in bare:
+        if tensor.name not in declared:
+            seen.graph.input.append(onnx.helper.make_tensor_value_info(tensor.name, tensor.data_type, tensor.dims))
+        seen.graph.initializer.remove(tensor)
+    return bytes(seen.SerializeToString())
+
+
+def _holds(tensor: onnx.TensorProto) -> bool:
+    return any(len(getattr(tensor, field)) for field in DATA_FIELDS)
 
 
 def _with_output_shapes(model: onnx.ModelProto) -> bytes | None:

@@ -21,6 +21,7 @@ from .errors import InvalidManifest
 SCHEMA_VERSION = 1
 DEFAULT_BACKGROUND = "default"  # what files.background is called among the sets
 PREFIX = "background/"  # of the files of sets
+DATA = "data/"  # of the files that hold a model's external data
 ROLES = ("model", "background", "examples", "certificate", "tokenizer")
 
 InputKind = Literal["image", "tabular", "text", "series", "tensor"]
@@ -174,13 +175,15 @@ class Batching(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 
 
 class Manifest(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
-    """The whole document. A draft has no `files` and no `created`; publishing fills them."""
+    """The whole document. A draft has no `files` and no `created`; publishing fills them. `data_files` hold the
+    external data of the model's file, by the names it has for them."""
 
     schema_version: Literal[1] = 1
     name: str
     description: str = ""
     created: str = ""
     files: dict[Role, FileRef] = {}
+    data_files: dict[str, FileRef] = {}
     backgrounds: dict[str, BackgroundSet] = {}
     inputs: list[InputSpec]
     outputs: list[OutputSpec]
@@ -234,10 +237,12 @@ class Manifest(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=
 
     @property
     def every_file(self) -> dict[str, FileRef]:
-        """All files by what they are called: those of a role by it, those of background sets as "background/name"."""
+        """All files by what they are called: those of a role by it, those of background sets as "background/name",
+        those of external data as "data/name"."""
         sets = {f"{PREFIX}{name}": found.file for name, found in self.backgrounds.items()}
         files: dict[str, FileRef] = {role: file for role, file in self.files.items()}  # noqa: C416 - widens the keys
-        return files | {name: file for name, file in sets.items() if file is not None}
+        data = {f"{DATA}{name}": file for name, file in self.data_files.items()}
+        return files | data | {name: file for name, file in sets.items() if file is not None}
 
     def with_background_files(self, files: dict[str, FileRef]) -> Manifest:
         """A copy in which these sets, by name, have these files."""

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
+from pathlib import Path
 
 from .blobs import Blobs
 from .errors import UnknownBlob
 from .manifest import Manifest
+from .references import model_digest
 from .tuning import Tuning
 
 
@@ -29,8 +31,8 @@ class ModelVersion:
 
     @property
     def model_digest(self) -> str:
-        """The SHA-256 of the ONNX file."""
-        return self.manifest.files["model"].digest
+        """The SHA-256 of the ONNX file; where data files go with it, it covers them too."""
+        return model_digest(self.manifest)
 
     def has(self, role: str) -> bool:
         """Whether the version carries a file of this role, or of a background set ("background/name")."""
@@ -41,6 +43,11 @@ class ModelVersion:
         if role not in self.manifest.every_file:
             raise UnknownBlob(f"{self.name}/{self.version}:{role}")
         return self._blobs.get(self.manifest.every_file[role].digest)
+
+    def data_files(self) -> dict[str, Path]:
+        """Where the external data of the model lie, verified, by the names the ONNX file has for them; files of the
+        store, to be read only. Raises UnknownBlob, CorruptBlob."""
+        return {name: self._blobs.whole(file.digest) for name, file in self.manifest.data_files.items()}
 
     @property
     def certificate_digest(self) -> str | None:

@@ -74,8 +74,9 @@ class Store:
 
     # Versions
 
-    def publish(self, manifest: Manifest, files: Mapping[str, bytes]) -> ModelVersion:
-        """Publish a new version of `manifest.name` with these files, by role or as "background/name" of a set.
+    def publish(self, manifest: Manifest, files: Mapping[str, bytes | Path]) -> ModelVersion:
+        """Publish a new version of `manifest.name` with these files, by role or as "background/name" of a set, or
+        "data/name" of external data; as bytes, or as a path from which they are copied.
 
         References already in the manifest stay, if their blobs are in the store and whole. `created` is filled
         if it is empty. Raises InvalidManifest (also when there is no "model"), UnknownBlob, CorruptBlob.
@@ -88,10 +89,10 @@ class Store:
         with self._writing():
             references = manifest.every_file
             for role, reference in references.items():
-                if role not in files and len(self._blobs.get(reference.digest)) != reference.size:
+                if role not in files and self._blobs.whole(reference.digest).stat().st_size != reference.size:
                     raise InvalidManifest(f"files.{role}.size", f"got {reference.size}, the blob has another")
             for role, data in files.items():
-                references[role] = FileRef(self._blobs.put(data), len(data))
+                references[role] = FileRef(*self._blobs.keep(data))
             manifest = with_references(manifest, references, created)
             digest = self._blobs.put(manifest.to_bytes())
             version = Pointers(self.root, manifest.name).add_version(digest)

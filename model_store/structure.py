@@ -15,6 +15,7 @@ import onnx
 
 from .errors import shown
 from .limits import Limits
+from .outside import Refusal, Spans
 
 STANDARD = frozenset({"", "ai.onnx"})
 _RESERVED = STANDARD | {"ai.onnx.ml", "ai.onnx.training", "ai.onnx.preview.training", "com.microsoft"}
@@ -32,7 +33,7 @@ _TYPED_DATA: dict[int, str] = {
     _TENSOR.UINT32: "uint64_data",
     _TENSOR.STRING: "string_data",
 }
-_DATA_FIELDS = ("raw_data", "float_data", "double_data", "int32_data", "int64_data", "uint64_data", "string_data")
+DATA_FIELDS = ("raw_data", "float_data", "double_data", "int32_data", "int64_data", "uint64_data", "string_data")
 _BITS: dict[int, int] = {
     **dict.fromkeys((_TENSOR.FLOAT, _TENSOR.INT32, _TENSOR.UINT32), 32),
     **dict.fromkeys((_TENSOR.DOUBLE, _TENSOR.INT64, _TENSOR.UINT64, _TENSOR.COMPLEX64), 64),
@@ -47,10 +48,6 @@ for _name in ("FLOAT8E4M3FN", "FLOAT8E4M3FNUZ", "FLOAT8E5M2", "FLOAT8E5M2FNUZ", 
 _BITS[_TENSOR.FLOAT4E2M1] = 4
 
 
-class Refusal(Exception):
-    """Why a model is refused, as one sentence."""
-
-
 def product(dims: Iterable[int]) -> int:
     """The number of elements, in integers that do not overflow."""
     result = 1
@@ -62,8 +59,10 @@ def product(dims: Iterable[int]) -> int:
 class Structure:
     """One walk; `check` raises Refusal, and the counts are read afterwards."""
 
-    def __init__(self, model: onnx.ModelProto, limits: Limits) -> None:
+    def __init__(self, model: onnx.ModelProto, limits: Limits, outside: Spans | None = None) -> None:
+        """`outside`: the data files that the model may refer to; none, if it is left out."""
         self._model, self._limits = model, limits
+        self._outside = outside or Spans({})
         self._functions = {(f.domain, f.name, f.overload): f for f in model.functions}
         self.nodes = self.initializers = self.depth = self.parameters = 0
         self.operators: dict[str, int] = {}
@@ -80,6 +79,7 @@ class Structure:
             where = f"training_info[{position}]"
             self._graph(training.initialization, f"{where}.initialization", 1)
             self._graph(training.algorithm, f"{where}.algorithm", 1)
+        self._outside.check()
 
     def _opsets(self, imports: Iterable[onnx.OperatorSetIdProto], where: str) -> None:
         seen: dict[str, int] = {}
@@ -162,7 +162,7 @@ class Structure:
         if self.initializers > self._limits.max_initializers:
             raise Refusal(f"more initializers than the limit of {self._limits.max_initializers}")
         for tensor in graph.initializer:
-            self._tensor(tensor, f"{where}: initializer {shown(tensor.name)}")
+            self._tensor(tensor, f"{where}: initializer {shown(tensor.name)}", graph is self._model.graph)
         for sparse in graph.sparse_initializer:
             self._sparse(sparse, f"{where}: sparse initializer {shown(sparse.values.name)}")
         for value in (*graph.input, *graph.output, *graph.value_info):
@@ -211,8 +211,9 @@ class Structure:
 
     # Tensors
 
-    def _tensor(self, tensor: onnx.TensorProto, place: str) -> None:
-        if tensor.data_location != _TENSOR.DEFAULT or len(tensor.external_data):
+    def _tensor(self, tensor: onnx.TensorProto, place: str, may_lie_outside: bool = False) -> None:
+        outside = tensor.data_location == _TENSOR.EXTERNAL and may_lie_outside
+        if not outside and (tensor.data_location != _TENSOR.DEFAULT or len(tensor.external_data)):
             location = next((entry.value for entry in tensor.external_data if entry.key == "location"), "")
             raise Refusal(f"{place}: its data lie outside the file ({shown(location)}); store them inside")
         if tensor.HasField("segment"):
@@ -221,9 +222,14 @@ class Structure:
             raise Refusal(f"{place}: tensor type {tensor.data_type} is not supported")
         count = self._size(tensor.dims, place)
         self.parameters += count
-        filled = [field for field in _DATA_FIELDS if len(getattr(tensor, field))]
+        filled = [field for field in DATA_FIELDS if len(getattr(tensor, field))]
         if len(filled) > 1:
             raise Refusal(f"{place}: its data stand in {filled[0]} and in {filled[1]}")
+        if outside:
+            if filled or _BITS[tensor.data_type] < 8:
+                raise Refusal(f"{place}: its data lie outside the file and cannot, or stand inside as well")
+            self._outside.take(tensor, place, count * _BITS[tensor.data_type] // 8)
+            return
         if not filled and count == 0:
             return
         bits, held = _BITS[tensor.data_type], filled[0] if filled else "raw_data"

@@ -22,6 +22,7 @@ from .manifest import (
     Manifest,
     OutputSpec,
 )
+from .outside import is_plain
 
 NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,99}")
 NAME_RULE = "1 to 100 letters, digits, '.', '_' or '-', starting with a letter or digit"
@@ -39,6 +40,10 @@ def check_sense(manifest: Manifest) -> None:
     _check_created(manifest.created)
     for role, file in manifest.files.items():
         _check_file(f"files.{role}", file)
+    for name, file in manifest.data_files.items():
+        if not is_plain(name):
+            raise InvalidManifest("data_files", f"got {shown(name)}, expected the name of a file")
+        _check_file(f"data_files.{name}", file)
     _check_backgrounds(manifest)
     if not manifest.inputs:
         raise InvalidManifest("inputs", "is empty; a served model has at least one input")

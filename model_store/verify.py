@@ -64,7 +64,7 @@ def _blob_problems(blobs: Blobs) -> Iterator[Problem]:
             yield Problem(blobs.relative(path), "is no blob of the store")
             continue
         try:
-            blobs.get(digest)
+            blobs.whole(digest)
         except CorruptBlob as error:
             # The place spells the digest in two parts; whole, it can be searched for.
             yield Problem(blobs.relative(path), f"blob {digest} is corrupt: {error.problem}")

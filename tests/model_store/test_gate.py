@@ -59,12 +59,12 @@ def test_a_child_that_dies_hangs_or_babbles_is_a_refusal(linear, monkeypatch):
 def test_limits_of_memory_and_time_hold_in_the_child(linear, monkeypatch):
     real = gate._CHILD
     hungry = real.replace("main()", "import sys; from model_store import gate_child as g; g.examine = EXAMINE; main()")
-    monkeypatch.setattr(gate, "_CHILD", hungry.replace("EXAMINE", "lambda data, limits: bytearray(1 << 32)"))
+    monkeypatch.setattr(gate, "_CHILD", hungry.replace("EXAMINE", "lambda data, limits, files: bytearray(1 << 32)"))
     refused(linear, "more memory")
-    busy = "lambda data, limits: [None for _ in iter(int, 1)]"
+    busy = "lambda data, limits, files: [None for _ in iter(int, 1)]"
     monkeypatch.setattr(gate, "_CHILD", hungry.replace("EXAMINE", busy.replace("[None", "sum(0").replace("1)]", "1))")))
     refused(linear, "1 s of computing", Limits(cpu_seconds=1))
-    monkeypatch.setattr(gate, "_CHILD", hungry.replace("EXAMINE", "lambda data, limits: open('/etc/hostname')"))
+    monkeypatch.setattr(gate, "_CHILD", hungry.replace("EXAMINE", "lambda data, limits, files: open('/etc/hostname')"))
     refused(linear, "died of it")
 
 
