@@ -3,13 +3,17 @@
 from __future__ import annotations
 
 import json
+import shutil
 import sys
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from .errors import BadInput
 from .settings import open_store
+
+if TYPE_CHECKING:
+    import explain
 
 IMAGE_TYPES = {b"\x89PNG\r\n\x1a\n": "image/png", b"\xff\xd8\xff": "image/jpeg"}
 STANDARD_INPUT = "-"
@@ -39,13 +43,34 @@ def onnx_bytes(path: Path) -> bytes:
     return content
 
 
-def model_bytes(model: str, store: Path | None, config_file: Path | None) -> bytes:
-    """The ONNX bytes of a file, or of NAME or NAME/VERSION in the store."""
+def model_handle(model: str, store: Path | None, config_file: Path | None) -> explain.Model:
+    """The model of an ONNX file, or of NAME or NAME/VERSION in the store."""
+    import explain
+
     path = Path(model)
     if path.suffix == ".onnx" or path.is_file():
-        return onnx_bytes(path)
-    name, _, version = model.partition("/")
-    return open_store(config_file, store).resolve(name, version or None).file("model")
+        onnx_bytes(path)
+        return explain.Model(path)
+    name, _, number = model.partition("/")
+    version = open_store(config_file, store).resolve(name, number or None)
+    return explain.Model(version.file("model"), data_files=version.data_files())
+
+
+def copy_beside(data_files: Mapping[str, Path], out: Path) -> list[str]:
+    """Copy data files to where `out` lies, under the names by which it refers to them, unless they lie there; the names
+    of those copied. Raises `BadInput`, also where another file has the name."""
+    copied = []
+    for name, source in data_files.items():
+        place = out.parent / name
+        try:
+            if place.exists() and not place.samefile(source):
+                raise BadInput(f"{place}: is there, and {out.name} needs the model's data file of that name beside it")
+            if not place.exists():
+                shutil.copyfile(source, place)
+                copied.append(name)
+        except OSError as error:
+            raise BadInput(f"{place} cannot be written: {error.strerror or error}") from error
+    return copied
 
 
 def image(path: Path) -> tuple[bytes, str]:

@@ -7,7 +7,6 @@ rows influence each other, or which has no axis to stack along, is served row by
 
 from __future__ import annotations
 
-import hashlib
 import itertools
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
@@ -17,12 +16,12 @@ import numpy as np
 import onnx
 
 import explain
-from engine import EngineError, StoredModel
+from engine import EngineError
 
 from .describing import tensor_type
 from .errors import InvalidImport
 from .exported import Array
-from .running import run
+from .running import DataFiles, run, stored
 
 if TYPE_CHECKING:
     from engine import Engine
@@ -57,8 +56,11 @@ class _Tensor:
     shape: Shape
 
 
-def find_batch_axes(model: bytes, engine: Engine, rows: Mapping[str, Array] | None = None) -> Found:
-    """Looks for the batch axes of a model. ``rows``: real items by input ([n, ...item]) to test with, else random ones.
+def find_batch_axes(
+    model: bytes, engine: Engine, rows: Mapping[str, Array] | None = None, data_files: DataFiles | None = None
+) -> Found:
+    """Looks for the batch axes of a model. ``rows``: real items by input ([n, ...item]) to test with, else random ones;
+    ``data_files``: where its external data lie.
 
     Raises InvalidImport when the model does not run even on a single row.
     """
@@ -66,7 +68,7 @@ def find_batch_axes(model: bytes, engine: Engine, rows: Mapping[str, Array] | No
     stored = {tensor.name for tensor in proto.graph.initializer}
     inputs = [_tensor(value) for value in proto.graph.input if value.name not in stored]
     outputs = [value for value in proto.graph.output if _numeric(value)]
-    probe = _Probe(proto, inputs, outputs, engine, rows)
+    probe = _Probe(proto, inputs, outputs, engine, rows, data_files)
     decided = _decided(proto)
     if decided is not None:
         return probe.single(decided)
@@ -118,7 +120,9 @@ class _Probe:
         outputs: list[onnx.ValueInfoProto],
         engine: Engine,
         rows: Mapping[str, Array] | None,
+        data_files: DataFiles | None,
     ) -> None:
+        self._data_files = data_files
         self._proto, self._inputs, self._engine, self._rows = proto, inputs, engine, rows
         self._outputs = [value.name for value in outputs]
         self._declared = {v.name: tensor_type(v)[1] for v in outputs if v.type.tensor_type.HasField("shape")}
@@ -185,12 +189,8 @@ class _Probe:
         return _marked(declared, axis)
 
     def _run(self, model: bytes, feeds: Mapping[str, Array]) -> dict[str, Array]:
-        artifact = StoredModel(
-            hashlib.sha256(model).hexdigest(),
-            {tensor.name: "shared" for tensor in self._inputs},
-            dict.fromkeys(self._outputs, "shared"),
-            lambda: model,
-        )
+        inputs = [tensor.name for tensor in self._inputs]
+        artifact = stored(model, inputs, self._outputs, whole=True, data_files=self._data_files)
         try:
             return run(self._engine, artifact, feeds)
         finally:

@@ -80,9 +80,11 @@ class Case:
     def moved(self, changed: Mapping[str, Array]) -> Case:
         """The same rows with some inputs replaced, answered again."""
         inputs = {**self.inputs, **changed}
-        return dataclasses.replace(
-            self, inputs=inputs, outputs=predict(self.served, self.manifest, inputs, self.engine)
-        )
+        return dataclasses.replace(self, inputs=inputs, outputs=self.answered(inputs))
+
+    def answered(self, inputs: Mapping[str, Array]) -> dict[str, Array]:
+        """The model's answers to other rows [N, ...item] by input."""
+        return predict(self.served, self.manifest, inputs, self.engine, self.model.external.paths)
 
     def references(self, method: str) -> dict[str, Any]:
         """What a method compares with, and the groups it removes."""
@@ -124,14 +126,15 @@ def case_of_arrays(
     """Decoded rows [N, ...item] by input with their numbers, answered by the model."""
     manifest = exported.manifest
     axes = batch_axes(manifest.inputs, manifest.outputs)
+    by_row, data_files = manifest.batching.mode == "row", exported.data_files
     return Case(
-        model=model or explain.Model(exported.model, batch_axes=axes, row_by_row=manifest.batching.mode == "row"),
+        model=model or explain.Model(exported.model, batch_axes=axes, row_by_row=by_row, data_files=data_files),
         served=exported.model,
         manifest=manifest,
         engine=engine,
         rows=rows,
         inputs=inputs,
-        outputs=predict(exported.model, manifest, inputs, engine),
+        outputs=predict(exported.model, manifest, inputs, engine, data_files),
         background=exported.background,
         baseline=baseline_of(manifest, exported.background),
     )

@@ -90,7 +90,7 @@ def sealed(case: Case, found: Certificate, withheld: Mapping[str, str], start: f
     failures = list(_failures(found, withheld))
     return {
         "schema_version": SCHEMA_VERSION,
-        "model": hashlib.sha256(case.served).hexdigest(),
+        "model": case.model.digest,
         "passed": not failures,
         "failures": failures,
         **found,

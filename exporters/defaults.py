@@ -18,6 +18,7 @@ from model_store import Baseline, ExplanationDefaults, Feature, InputSpec, Outpu
 
 from .exported import Array
 from .offers import offers
+from .running import DataFiles
 
 Spec = str | dict[str, Any]
 PREFERRED = {
@@ -45,6 +46,7 @@ def explanation(
     groups: bool | Spec | None,
     removal: Spec | None,
     row_by_row: bool = False,
+    data_files: DataFiles | None = None,
 ) -> ExplanationDefaults:
     """The methods on offer, why not the others, and what was told of defaults; what was left open, by kind of model."""
     removal = default_removal(inputs, background) if removal is None else removal
@@ -57,6 +59,7 @@ def explanation(
         baseline=baseline,
         removal=removal,
         row_by_row=row_by_row,
+        data_files=data_files,
     )
     return ExplanationDefaults(
         method=method if method in offered else preferred(inputs, features, offered, baseline),

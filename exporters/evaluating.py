@@ -39,7 +39,10 @@ def evaluate(
     """
     manifest = version.manifest
     axes = batch_axes(manifest.inputs, manifest.outputs)
-    model = explain.Model(version.file("model"), batch_axes=axes, row_by_row=manifest.batching.mode == "row")
+    by_row = manifest.batching.mode == "row"
+    model = explain.Model(
+        version.file("model"), batch_axes=axes, row_by_row=by_row, data_files=version.data_files() or None
+    )
     background = _background(version)
     options = {
         "method": method,

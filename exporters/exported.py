@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import json
+import shutil
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -37,7 +38,10 @@ class Evidence:
 
 @dataclass(frozen=True)
 class Exported:
-    """A model ready to be checked and registered. ``manifest`` is a draft: the store fills in files and time."""
+    """A model ready to be checked and registered. ``manifest`` is a draft: the store fills in files and time.
+
+    data_files  where the external data of the model lie, by the names it has for them
+    """
 
     model: bytes
     manifest: Manifest
@@ -45,10 +49,14 @@ class Exported:
     examples: Sequence[Mapping[str, Any]] = field(default=())
     certificate: Mapping[str, Any] | None = None
     background_sets: Mapping[str, bytes] = field(default_factory=dict)
+    data_files: Mapping[str, Path] = field(default_factory=dict)
 
-    def files(self) -> dict[str, bytes]:
-        """The version's files by role, and as "background/name" those of background sets; deterministic bytes."""
-        found = {"model": self.model, **{f"background/{name}": data for name, data in self.background_sets.items()}}
+    def files(self) -> dict[str, bytes | Path]:
+        """The version's files by role, as "background/name" those of background sets, as "data/name" those of external
+        data; deterministic bytes, or a path where they are many."""
+        found: dict[str, bytes | Path] = {"model": self.model}
+        found |= {f"background/{name}": data for name, data in self.background_sets.items()}
+        found |= {f"data/{name}": path for name, path in self.data_files.items()}
         if self.background is not None:
             found["background"] = pack(self.background)
         if self.examples:
@@ -82,7 +90,10 @@ def write(exported: Exported, folder: Path) -> list[Path]:
         folder.mkdir(parents=True, exist_ok=True)
         for role, data in (*exported.files().items(), ("manifest", exported.manifest.to_bytes())):
             path = folder / _NAMES.get(role, f"{role.replace('/', '-')}{'.npz' if '/' in role else '.json'}")
-            path.write_bytes(data)
+            if isinstance(data, Path):
+                path = shutil.copyfile(data, folder / role.removeprefix("data/"))
+            else:
+                path.write_bytes(data)
             written.append(path)
     except OSError as error:
         raise ExportError(f"the export could not be written to {folder}: {error}") from error

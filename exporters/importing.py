@@ -21,6 +21,7 @@ from model_store import (
     Manifest,
     Store,
     check_model,
+    data_beside,
     infer_manifest,
 )
 
@@ -67,25 +68,27 @@ def read_onnx(
 ) -> tuple[Exported, list[str]]:
     """The same, described and in no store."""
     data = _read(Path(path), "model")
-    check_model(data)
+    data_files = data_beside(Path(path), data)
+    check_model(data, data_files=data_files)
     table = read_table(Path(background)) if background is not None else None
     if manifest is None:
-        found = find_batch_axes(data, engine)
+        found = find_batch_axes(data, engine, data_files=data_files)
         draft, sentences = _inferred(found, name, table[0] if table else None)
     else:
         draft = _given(Path(manifest), name, data)
-        found = find_batch_axes(data, engine)
+        found = find_batch_axes(data, engine, data_files=data_files)
         draft, found, sentences = _agreed(draft, found, data)
     rows = background_rows(draft, Path(str(background)), *table) if table and background is not None else None
-    described = _with_methods(draft, found.model, rows, keep=manifest is not None)
+    read = Exported(found.model, draft, rows, data_files=data_files)
+    described = _with_methods(read, rows, keep=manifest is not None)
     described = rebuilt(described, lineage={**described.lineage, **_lineage(Path(path), data, found)})
-    return Exported(found.model, described, rows), [*_on_batching(found), *sentences, *_on_methods(described)]
+    return read.but(manifest=described), [*_on_batching(found), *sentences, *_on_methods(described)]
 
 
 def with_background(exported: Exported, rows: Mapping[str, Array]) -> Exported:
     """The model with the first of these rows [N, ...item] as its background, and the methods that this allows."""
     background = {name: array[:MOST_ROWS] for name, array in rows.items()}
-    described = _with_methods(exported.manifest, exported.model, background, keep=False)
+    described = _with_methods(exported, background, keep=False)
     return exported.but(manifest=described, background=background)
 
 
@@ -148,12 +151,13 @@ def _batching(found: Found) -> Batching:
     return Batching() if found.reason is None else Batching(mode="row", reason=found.reason)
 
 
-def _with_methods(draft: Manifest, model: bytes, background: Mapping[str, Array] | None, *, keep: bool) -> Manifest:
+def _with_methods(exported: Exported, background: Mapping[str, Array] | None, *, keep: bool) -> Manifest:
     """The manifest with the methods the graph and the files allow, and defaults among them."""
+    draft = exported.manifest
     check_background(draft.inputs, background)
     told = draft.explanation
     found = explanation(
-        model,
+        exported.model,
         draft.inputs,
         draft.outputs,
         draft.features,
@@ -163,6 +167,7 @@ def _with_methods(draft: Manifest, model: bytes, background: Mapping[str, Array]
         groups=told.groups if keep else None,
         removal=told.removal,
         row_by_row=draft.batching.mode == "row",
+        data_files=exported.data_files,
     )
     changes: dict[str, Any] = {"output": told.output or found.output, "layer": told.layer}
     if keep and told.methods:

@@ -14,7 +14,7 @@ import explain
 from model_store import Baseline, Feature, InputSpec, OutputSpec
 
 from .exported import Array
-from .running import batch_axes
+from .running import DataFiles, batch_axes
 
 EXACT_LIMIT = 12
 NO_BACKGROUND = "it needs a background set, and none came with the model"
@@ -31,10 +31,12 @@ def offers(
     baseline: Baseline | None = None,
     removal: Any = None,
     row_by_row: bool = False,
+    data_files: DataFiles | None = None,
 ) -> tuple[list[str], dict[str, str]]:
     """The offered methods, in explain's order, and for each of the others one sentence."""
     axes = batch_axes(inputs, outputs)
-    coverage = explain.coverage(explain.Model(model, batch_axes=axes, row_by_row=row_by_row))
+    handle = explain.Model(model, batch_axes=axes, row_by_row=row_by_row, data_files=data_files)
+    coverage = explain.coverage(handle)
     offered: list[str] = []
     refused: dict[str, str] = {}
     for name, method in explain.METHODS.items():

@@ -75,7 +75,7 @@ def parity(exported: Exported, evidence: Evidence, engine: Engine, *, tolerance:
 def _errors(exported: Exported, evidence: Evidence, engine: Engine) -> Array:
     """The largest difference of an output element from the source's, per row."""
     inputs = client_inputs(exported.manifest, evidence.instances)
-    outputs = predict(exported.model, exported.manifest, inputs, engine)
+    outputs = predict(exported.model, exported.manifest, inputs, engine, exported.data_files)
     errors = np.zeros(len(evidence.rows))
     for name, expected in evidence.expected.items():
         if name not in outputs or outputs[name].shape != expected.shape:

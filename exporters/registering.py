@@ -20,7 +20,7 @@ def register(store: Store, exported: Exported, *, require_certificate: bool = Fa
 
     Raises CertificateFailed, model_store's RefusedModel and InvalidManifest, and whatever its store raises.
     """
-    check_model(exported.model)
+    check_model(exported.model, data_files=exported.data_files)
     if require_certificate:
         require_passed(exported)
     return store.publish(exported.manifest, exported.files())

@@ -76,7 +76,8 @@ def exported_of(version: ModelVersion) -> Exported:
     background = arrays_of(version.file("background"), "background") if version.has("background") else None
     examples = json.loads(version.file("examples")) if version.has("examples") else []
     certificate = json.loads(version.file("certificate")) if version.has("certificate") else None
-    return Exported(version.file("model"), version.manifest, background, examples, certificate)
+    files = version.data_files()
+    return Exported(version.file("model"), version.manifest, background, examples, certificate, data_files=files)
 
 
 def arrays_of(data: bytes, what: str) -> Rows:

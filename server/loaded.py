@@ -8,7 +8,10 @@ from __future__ import annotations
 
 import threading
 from collections import OrderedDict
+from collections.abc import Mapping
 from functools import cached_property
+from pathlib import Path
+from typing import Any
 
 import engine
 import explain
@@ -82,9 +85,8 @@ class LoadedModel:
             digest=version.model_digest,
             inputs={spec.name: kind for spec in self.manifest.inputs},
             outputs={spec.name: kind for spec in self.manifest.outputs},
-            load=lambda: file_of(version, "model"),
+            **_content_of(version, self.data_files),
             max_items=1 if self.row_by_row else None,
-            constants=explain.weights,
             knobs=engine.Knobs(
                 max_batch=self.tuning.max_batch,
                 max_wait_ms=self.tuning.max_wait_ms,
@@ -92,6 +94,11 @@ class LoadedModel:
                 threads=self.tuning.threads,
             ),
         )
+
+    @cached_property
+    def data_files(self) -> dict[str, Path]:
+        """Where the external data of the model lie, by the names its file has for them. Raises as `file_of`."""
+        return data_of(self.version)
 
     def running(self, program: engine.Artifact) -> engine.Artifact:
         """A program of this model on its way to the engine: its session is unloaded with the model's."""
@@ -124,6 +131,7 @@ class LoadedModel:
             batch_axes=self._axes,
             row_by_row=one_at_a_time,
             run_rows=self.tuning.run_rows,
+            data_files=self.data_files,
         )
 
     @property
@@ -159,9 +167,31 @@ def file_of(version: ModelVersion, role: str) -> bytes:
     try:
         return version.file(role)
     except (CorruptBlob, UnknownBlob) as error:
-        why = f"is damaged: {error.problem}" if isinstance(error, CorruptBlob) else "is not in the store"
-        file = f"its {role} file {version.manifest.every_file[role].digest}"
-        raise ModelUnusable(f"model {version.name} version {version.version}: {file} {why}") from error
+        raise _unusable(version, f"{role} file {version.manifest.every_file[role].digest}", error) from error
+
+
+def data_of(version: ModelVersion) -> dict[str, Path]:
+    """Where the external data of a version lie, verified, by the names its model has for them. Raises as `file_of`."""
+    try:
+        return version.data_files()
+    except (CorruptBlob, UnknownBlob) as error:
+        raise _unusable(version, f"data file {error.digest}", error) from error
+
+
+def _unusable(version: ModelVersion, file: str, error: CorruptBlob | UnknownBlob) -> ModelUnusable:
+    why = f"is damaged: {error.problem}" if isinstance(error, CorruptBlob) else "is not in the store"
+    return ModelUnusable(f"model {version.name} version {version.version}: its {file} {why}")
+
+
+def _content_of(version: ModelVersion, data_files: Mapping[str, Path]) -> dict[str, Any]:
+    """How the engine gets the graph of a version and its constants: read when a session is made."""
+    if not data_files:
+        return {"load": lambda: file_of(version, "model"), "constants": explain.weights}
+    return {
+        "load": lambda: explain.placed(file_of(version, "model"), data_files)[0],
+        "constants": lambda _: explain.weights(file_of(version, "model"), data_files),
+        "data_folder": explain.placed(file_of(version, "model"), data_files)[1],
+    }
 
 
 class naming:  # noqa: N801 # a context manager, as contextlib spells them

@@ -16,7 +16,7 @@ from .config import Config
 from .errors import ModelUnusable, ServerError, message_of
 from .holds import Holds
 from .in_service import InService
-from .loaded import LoadedModel, LoadedModels, file_of, naming
+from .loaded import LoadedModel, LoadedModels, data_of, file_of, naming
 from .logs import log, reasons
 from .messages import Runs
 from .runner import run_model
@@ -204,4 +204,5 @@ class Repository:
         self._models.admit(version)
         if version.model_digest not in self._sound:
             file_of(version, "model")
+            data_of(version)
             self._sound.add(version.model_digest)

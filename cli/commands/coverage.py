@@ -17,7 +17,8 @@ def command(file: Path, raw: bool) -> None:
     """Say which operators of an ONNX FILE have a derivative rule, which do not, and which methods that leaves."""
     import explain
 
-    found = explain.coverage(onnx_bytes(file))
+    onnx_bytes(file)
+    found = explain.coverage(file)
     if raw:
         as_json(found.to_dict())
         return

@@ -142,7 +142,8 @@ def bridged(
     explained = handle.explained(output, space)
     axes = [handle.batch_axis(name) for name in (*handle.graph.inputs, explained.output)]
     whole = handle.row_by_row or any(axis != 0 for axis in axes)
-    artifact = stored(data, list(handle.graph.inputs), [explained.output], whole=whole)
+    inputs, data_files = list(handle.graph.inputs), handle.external.paths
+    artifact = stored(data, inputs, [explained.output], whole=whole, data_files=data_files)
     features = () if manifest is None else tuple(manifest.features)
     return Bridged(handle, artifact, engine, explained.output, explained.space, explained.dtype, features)
 
@@ -153,6 +154,8 @@ def _opened(model: Served) -> tuple[explain.Model, bytes, Manifest | None]:
         data = model.model if isinstance(model, Exported) else model.file("model")
         manifest = model.manifest
         axes = batch_axes(manifest.inputs, manifest.outputs)
-        return explain.Model(data, batch_axes=axes, row_by_row=manifest.batching.mode == "row"), data, manifest
+        files = model.data_files if isinstance(model, Exported) else model.data_files()
+        by_row = manifest.batching.mode == "row"
+        return explain.Model(data, batch_axes=axes, row_by_row=by_row, data_files=files), data, manifest
     handle = explain.Model.of(model)
     return handle, model if isinstance(model, bytes) else bytes(handle.proto.SerializeToString()), None

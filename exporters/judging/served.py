@@ -12,7 +12,7 @@ import explain
 from ..case import Case
 from ..exported import Array
 from ..references import groups_of
-from ..running import CHECK_BATCH, predict
+from ..running import CHECK_BATCH
 from .verdict import Unjudged
 
 ROUNDED = 1e-4  # 1 − p in float32 is wrong by 6e-8
@@ -58,7 +58,7 @@ class Served:
         case, parts = self.case, []
         for start in range(0, len(items), CHECK_BATCH):
             some = {name: array[start : start + CHECK_BATCH] for name, array in inputs.items()}
-            answer = predict(case.served, case.manifest, some, case.engine)[case.output]
+            answer = case.answered(some)[case.output]
             parts.append(answer.reshape(len(answer), -1).astype(np.float64))
         chosen = np.take_along_axis(np.concatenate(parts), self.pairs[items], axis=1)
         if self.link == "identity":
