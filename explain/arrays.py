@@ -16,9 +16,11 @@ from .programs.draft import item_shape
 Arrays = dict[str, np.ndarray]
 
 
-def check_inputs(model: Model, inputs: Mapping[str, Any]) -> Arrays:
-    """Inputs as arrays [N, item...] in the model's dtypes; raises InvalidInputs."""
-    expected = model.graph.inputs
+def check_inputs(model: Model, inputs: Mapping[str, Any], *, of_features: bool = False) -> Arrays:
+    """Inputs as arrays [N, item...] in the model's dtypes, or those of them that are not held; raises InvalidInputs."""
+    expected = {name: k for name, k in model.graph.inputs.items() if not (of_features and name in model.held)}
+    if of_features and isinstance(inputs, Mapping):
+        inputs = {name: array for name, array in inputs.items() if name not in model.held}
     if not isinstance(inputs, Mapping):
         raise InvalidInputs(f"inputs: came {type(inputs).__name__}, expected arrays by name for {', '.join(expected)}")
     for name in inputs:
@@ -35,7 +37,7 @@ def check_inputs(model: Model, inputs: Mapping[str, Any]) -> Arrays:
         item = item_shape(model, name)
         if array.ndim != len(item) + 1 or not _fits(array.shape[1:], item):
             raise InvalidInputs(f"input {name!r}: came shape {array.shape}, expected {_spelled(('N', *item))}")
-        if len(array) and not array.size:
+        if len(array) and not array.size and name not in model.held:
             raise InvalidInputs(f"input {name!r}: came shape {array.shape}, which holds no elements")
         counts.add(len(array))
     if len(counts) != 1 or 0 in counts:

@@ -32,10 +32,10 @@ class Background:
     def of(cls, model: ModelLike, rows: Any, weight: Any = None) -> Background:
         """Prepare rows, by input name or one array for a model with one input, for `begin`; raises InvalidParameter."""
         handle = Model.of(model)
-        names = list(handle.graph.inputs)
+        names = [name for name in handle.graph.inputs if name not in handle.held]
         given = rows if isinstance(rows, Mapping) or len(names) != 1 else {names[0]: rows}
         try:
-            checked = check_inputs(handle, given)
+            checked = check_inputs(handle, given, of_features=True)
         except InvalidInputs as error:
             raise InvalidParameter(f"background: {error}") from error
         share = shares("background_weight", weight, len(checked[names[0]]), "background row")
@@ -48,7 +48,7 @@ class Background:
 
     def fits(self, model: Model, inputs: Arrays) -> bool:
         """Whether it was made for this handle, and its rows have the shapes of these items."""
-        return self.model is model and all(self.rows[name].shape[1:] == x.shape[1:] for name, x in inputs.items())
+        return self.model is model and all(rows.shape[1:] == inputs[name].shape[1:] for name, rows in self.rows.items())
 
 
 def _fixed(array: np.ndarray) -> np.ndarray:

@@ -59,7 +59,7 @@ def begin(
     explained, settings = handle.explained(output, space), chosen.resolve(parameters)
     arrays = check_inputs(handle, inputs)
     compared = check_references(handle, arrays, baseline, background, background_weight)
-    players = resolve_groups(arrays, groups, group_names, layouts)
+    players = resolve_groups(arrays, groups, group_names, layouts, handle.held)
     replacement = _replacement(chosen, removal, layouts, arrays, players, compared)
     asked = resolve_checks(checks, chosen, settings, _check_needs(handle, explained, chosen, compared, removal))
 

@@ -151,6 +151,8 @@ def _reason(model: Model, explained: Explained, needs: frozenset[str], blocking:
             spatial_layer(model, explained)
         except ExplainError as error:
             return str(error)
+    if model.held and needs & {"affine", "trees"}:
+        return f"its closed form takes every input for a feature, and {sorted(model.held)[0]!r} is held"
     for need, found in (("affine", encodings_of), ("trees", trees_of)):
         if need in needs:
             try:

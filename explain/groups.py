@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
+from dataclasses import replace
 from functools import lru_cache
 from typing import Any
 
@@ -15,12 +16,23 @@ from .segments import Segments
 from .segments import resolve as made_from_spec
 
 
-def resolve_groups(inputs: Arrays, groups: Any, names: Any, layouts: Mapping[str, str] | None = None) -> Segments:
+def resolve_groups(
+    inputs: Arrays,
+    groups: Any,
+    names: Any,
+    layouts: Mapping[str, str] | None = None,
+    held: Collection[str] = (),
+) -> Segments:
     """Groups by a spec ("patches", {"superpixels": {"count": 50}}), as declared by input, or one for each element.
 
     Declared are whole numbers of the shape of an item, or of all items where they differ. `layouts` is read of models
-    with one input; with several the spec says which it means, and its layout. Raises InvalidParameter.
+    with one input; with several the spec says which it means, and its layout. Inputs that are `held` are in no group.
+    Raises InvalidParameter.
     """
+    if held:
+        features = {name: array for name, array in inputs.items() if name not in held}
+        found = resolve_groups(features, groups, names, layouts)
+        return holding(found, inputs)
     if groups is None:
         if names is not None:
             raise InvalidParameter("group_names: came without groups")
@@ -31,6 +43,13 @@ def resolve_groups(inputs: Arrays, groups: Any, names: Any, layouts: Mapping[str
         main = next(iter(inputs)) if len(inputs) == 1 else None
         return made_from_spec(groups, inputs, main=main, layout=(layouts or {}).get(main or ""))
     return _declared(inputs, groups, names)
+
+
+def holding(groups: Segments, inputs: Arrays) -> Segments:
+    """The same groups, where inputs that are in none stay as they are."""
+    shapes = {name: array.shape if groups.per_item else array.shape[1:] for name, array in inputs.items()}
+    index = {name: groups.index[name] if name in groups.index else np.full(shapes[name], -1) for name in inputs}
+    return replace(groups, index=index, counted=groups.counted and len(groups.index) == len(inputs))
 
 
 @lru_cache(maxsize=16)

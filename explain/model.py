@@ -9,7 +9,7 @@ from __future__ import annotations
 import os
 import threading
 from collections import OrderedDict
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass
 from functools import cached_property
 from typing import Any, TypeVar
@@ -27,7 +27,7 @@ from .graph import OPSET, Dim, Graph, Node, Shape, bodies, reads
 from .inside import everywhere, give_constants
 from .prepare import has_function_body, opset_of, prepare
 from .registry import REGISTRY
-from .source import own_bytes, read, scalars, serialized
+from .source import checked_held, own_bytes, read, scalars, serialized
 from .trees.ensembles import is_ensemble
 
 __all__ = ["Explained", "Leaf", "Model", "ModelLike", "rules"]
@@ -73,8 +73,9 @@ class Model:
 
     Parameters: `source`, the ONNX model (proto, bytes or path); `batch_axes`, the batch axis of inputs and outputs
     where it is not 0 (None = no such axis); `row_by_row`, whether it takes one item at a time; `data_files`, the paths
-    of the files that hold its external data, by the names it has for them, where they do not lie beside `source`.
-    Raises InvalidModel.
+    of the files that hold its external data, by the names it has for them, where they do not lie beside `source`;
+    `held`, inputs that are no features (attention masks, position ids, caches): taken as they come, neither walked nor
+    removed, and given no attribution. Raises InvalidModel, InvalidParameter.
     """
 
     def __init__(
@@ -85,6 +86,7 @@ class Model:
         row_by_row: bool = False,
         run_rows: int | None = None,
         data_files: DataFiles | None = None,
+        held: Collection[str] = (),
     ) -> None:
         """`run_rows`: at most so many rows of the model in one run; attributions differ by it in their last digits."""
         if run_rows is not None and run_rows < 1:
@@ -92,6 +94,7 @@ class Model:
         self.run_rows = run_rows
         self.proto, self.external = read(source, data_files)
         self._source = own_bytes(source, self.external)
+        self.held = checked_held(self.proto.graph, held)
         self.batch_axes: dict[str, int | None] = dict.fromkeys(scalars(self.proto)) | dict(batch_axes or {})
         self._row_by_row = row_by_row or None in self.batch_axes.values()
         self._made: OrderedDict[str, Any] = OrderedDict()
@@ -201,7 +204,7 @@ class Model:
         Conditions and masks made of such inputs are held as they are. Raises MethodUnavailable, naming input and
         value, where an encoding cannot be told apart by element or input.
         """
-        floats = {name: {name} for name, kind in self.graph.inputs.items() if kind.is_float}
+        floats = {name: {name} for name, kind in self.graph.inputs.items() if kind.is_float and name not in self.held}
         made = floats | self._encodings()
         path = differentiable_path(self.graph, list(made), [explained.value])
         order = {name: place for place, name in enumerate(self.graph.inputs)}
@@ -240,7 +243,7 @@ class Model:
         gradient has to pass it. Nor is what is made of a condition: it is flat almost everywhere.
         """
         live = {name for name, kind in self.graph.inputs.items() if kind.is_float}
-        codes = {name: {name} for name in self.graph.inputs if name not in live}
+        codes = {name: {name} for name in self.graph.inputs if name not in live | self.held}
         found: dict[str, set[str]] = {}
         for node in self.graph.nodes:
             read = [] if node.op in ("Shape", "Size") else reads(node.proto)

@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import replace
 
 from .errors import MethodUnavailable
+from .groups import holding
 from .layout import read_layout
 from .request import Request
 from .segments import Segments
@@ -18,10 +19,10 @@ def by_position(request: Request, method: str, layout: str | None) -> tuple[Requ
     `layout` says what the axes of an item are ("HWC"); inferred from the rank otherwise. Raises MethodUnavailable for
     models with several inputs, InvalidParameter where a layout does not fit.
     """
-    if len(request.inputs) != 1:
-        raise MethodUnavailable(f"{method} takes one input, and this model has {', '.join(request.inputs)}")
-    name, array = next(iter(request.inputs.items()))
+    if len(request.features) != 1:
+        raise MethodUnavailable(f"{method} takes one input, and this model has {', '.join(request.features)}")
+    name, array = next(iter(request.features.items()))
     found = read_layout(f"{method}: layout of {name!r}", array.shape[1:], layout, PLACES)
     places = found.places()
-    groups = Segments({name: places}, int(places.max()) + 1, None)
+    groups = holding(Segments({name: places}, int(places.max()) + 1, None), request.inputs)
     return replace(request, groups=groups), tuple(found.shape[axis] for axis in found.space)

@@ -33,7 +33,8 @@ def check_references(model: Model, inputs: Arrays, baseline: Any, background: An
         if weight is not None:
             raise InvalidParameter("background_weight: came beside a prepared background, which has its own")
         if background.fits(model, inputs):
-            return References(start, background.rows, background.weight, background)
+            rows = with_held(inputs, background.rows)
+            return References(start, rows, background.weight, background)
         background, weight = background.rows, background.weight
     others = check_reference(model, inputs, "background", background, per_item=False)
     return References(start, others, check_weight(others, weight))
@@ -46,7 +47,9 @@ def check_reference(model: Model, inputs: Arrays, role: str, value: Any, *, per_
     """
     if value is None:
         return None
+    every, inputs = inputs, {name: array for name, array in inputs.items() if name not in model.held}
     given = value if isinstance(value, Mapping) else dict.fromkeys(inputs, value)
+    given = {name: array for name, array in given.items() if name not in model.held}
     unknown = sorted(set(given) - set(inputs))
     if unknown:
         raise InvalidParameter(f"{role}: input {unknown[0]!r} is unknown; expected {', '.join(inputs)}")
@@ -63,7 +66,17 @@ def check_reference(model: Model, inputs: Arrays, role: str, value: Any, *, per_
         found[name] = _rows(role, name, reference, array, per_item=per_item)
     if not per_item and len({len(rows) for rows in found.values()}) != 1:
         raise InvalidParameter(f"{role}: every input needs the same number of rows")
-    return found
+    return with_held(every, found)
+
+
+def with_held(inputs: Arrays, rows: Arrays) -> Arrays:
+    """Rows for every input: of those that are held, which nothing takes the place of, nothing as many times."""
+    size = max(map(len, rows.values())) if len({len(array) for array in rows.values()}) == 1 else 1
+    return {name: rows[name] if name in rows else _nothing(array, size) for name, array in inputs.items()}
+
+
+def _nothing(array: np.ndarray, size: int) -> np.ndarray:
+    return np.full((size, *array.shape[1:]), "" if array.dtype == object else 0, dtype=array.dtype)
 
 
 def _rows(role: str, name: str, reference: np.ndarray, array: np.ndarray, *, per_item: bool) -> np.ndarray:

@@ -60,6 +60,11 @@ class Request:
         return len(next(iter(self.inputs.values())))
 
     @property
+    def features(self) -> Arrays:
+        """The inputs that are not held."""
+        return {name: array for name, array in self.inputs.items() if name not in self.model.held}
+
+    @property
     def background_digest(self) -> str | None:
         """SHA-256 of the background's rows, in hex."""
         return digest_arrays(self.background) if self.prepared is None else self.prepared.digest

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Collection
 from pathlib import Path
 
 import onnx
 from google.protobuf.message import DecodeError, EncodeError
 
-from .errors import InvalidModel
+from .errors import InvalidModel, InvalidParameter
 from .external import DataFiles, ExternalData, attach, is_external, located, tensors_of
 
 LIMIT = 1 << 31  # of protobuf, in bytes
@@ -63,6 +64,18 @@ def serialized(proto: onnx.ModelProto) -> bytes:
         raise InvalidModel(
             "a graph of ONNX holds at most 2 GiB: save the model with external data, and give its path"
         ) from error
+
+
+def checked_held(graph: onnx.GraphProto, held: Collection[str]) -> frozenset[str]:
+    """Names of inputs that are no features; raises InvalidParameter where one is no input, or none would be left."""
+    constants = {tensor.name for tensor in graph.initializer}
+    inputs = [value.name for value in graph.input if value.name not in constants]
+    unknown = sorted(set(held) - set(inputs))
+    if unknown:
+        raise InvalidParameter(f"held: {unknown[0]!r} is no input; expected some of {', '.join(inputs)}")
+    if held and not set(inputs) - set(held):
+        raise InvalidParameter("held: came every input; at least one is a feature")
+    return frozenset(held)
 
 
 def scalars(proto: onnx.ModelProto) -> list[str]:

@@ -146,7 +146,7 @@ def by_group(request: Request) -> Callable[[np.ndarray], Arrays]:
     def part(phi: np.ndarray) -> Arrays:
         if groups.names is not None:
             return {"groups": phi}
-        return {name: phi[:, index] for name, index in groups.index.items()}
+        return {name: phi[:, index] for name, index in groups.index.items() if (index >= 0).any()}  # held ones: none
 
     return part
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from ..groups import holding
 from ..plans import Budget, MaskPlan, OwenPlan, Tree
 from ..request import Request
 from ..segments import hierarchy, resolve
@@ -17,7 +18,7 @@ def _partition_shap(request: Request) -> OwenPlan | MaskPlan:
         return alone(request)
     declared = request.parameters["hierarchy"]
     background = None if request.removal is None or request.removal.per_item else request.removal.rows
-    groups = request.groups if request.groups.names else resolve("elements", request.inputs)
+    groups = request.groups if request.groups.names else holding(resolve("elements", request.features), request.inputs)
     children = hierarchy(groups, request.inputs, background=background, declared=declared)
     trees = [Tree(one, leaves) for one in (children if children.ndim == 3 else children[None])]
     budget = Budget.of(request.parameters, request.parameters["max_evals"])

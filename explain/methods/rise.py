@@ -40,7 +40,7 @@ class Masks:
 def _rise(request: Request) -> CoalitionPlan:
     """E[f(mask) mask] / E[mask]: smooth masks over a picture's places, or groups kept independently."""
     given, sizes = request.parameters, None
-    if request.groups.names is None and len(request.inputs) == 1:
+    if request.groups.names is None and len(request.features) == 1:
         request, sizes = by_position(request, "rise", given["layout"])
     smooth = sizes is not None and len(sizes) == 2
     cells = [min(given["cells"], size) for size in sizes or ()]

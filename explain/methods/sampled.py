@@ -51,14 +51,14 @@ def _scale(request: Request) -> Arrays:
     stdev, level = request.parameters["stdev"], request.parameters["noise_level"]
     if stdev is None:
         return {name: level * spread for name, spread in spreads(request).items()}
-    return {name: np.full(x.shape, float(stdev)) for name, x in request.inputs.items() if x.dtype.kind == "f"}
+    return {name: np.full(x.shape, float(stdev)) for name, x in request.features.items() if x.dtype.kind == "f"}
 
 
 def spreads(request: Request) -> Arrays:
     """How far each element of each floating-point input spreads [N, item...], float64: its standard deviation over the
     background, or without one the range (max - min) of the item."""
     found = {}
-    for name, x in request.inputs.items():
+    for name, x in request.features.items():
         if x.dtype.kind != "f":
             continue
         if request.background is not None:
@@ -70,7 +70,7 @@ def spreads(request: Request) -> Arrays:
 
 
 def _noise(request: Request, random: np.random.Generator) -> Arrays:
-    return {name: random.standard_normal(x.shape[1:]) for name, x in request.inputs.items() if x.dtype.kind == "f"}
+    return {name: random.standard_normal(x.shape[1:]) for name, x in request.features.items() if x.dtype.kind == "f"}
 
 
 def _smooth(statistic: Any) -> Any:

@@ -154,5 +154,7 @@ def parted(flat: np.ndarray, shapes: Mapping[str, tuple[int, ...]]) -> Arrays:
 
 def filled(request: Request, values: Arrays) -> Arrays:
     """Attributions of every input that could have one: 0 for numbers no gradient comes from."""
-    rest = {name: np.zeros(x.shape) for name, x in request.inputs.items() if x.dtype.kind == "f" and name not in values}
+    rest = {
+        name: np.zeros(x.shape) for name, x in request.features.items() if x.dtype.kind == "f" and name not in values
+    }
     return values | rest

@@ -39,6 +39,7 @@ def first_layer(model: Model, explained: Explained) -> str | None:
         return _found(model.graph, explained) or ""
 
     plain = all(model.batch_axis(name) == 0 for name in model.graph.inputs) and not model.row_by_row
+    plain = plain and not model.held
     return (model.remember(f"first layer of {explained.value!r}", find) or None) if plain else None
 
 

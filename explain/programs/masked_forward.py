@@ -20,6 +20,7 @@ from ..errors import InvalidParameter
 from ..graph import Shape, elem_type
 from ..model import Model
 from .draft import Draft, Kind, Program, free, item_shape
+from .target import repeat_items
 
 Groups = Literal["shared", "item", "elements"]
 Background = Literal["shared", "item", "paired"]
@@ -72,7 +73,10 @@ def masked_rows(draft: Draft, groups: Groups, background: Background) -> tuple[d
     missing = draft.model.takes_missing
     spread = _elementwise(emit, list(inputs)) if groups == "elements" else _by_group(emit, list(inputs), groups)
     sizes = emit.join(emit.dims("mask", 0, 2), _sides(emit, next(iter(inputs)), background)[2])
-    return {name: _blend(emit, name, spread[name], sizes, background, missing) for name in inputs}, sizes
+    held = draft.model.held
+    rows = {n: _blend(emit, n, spread[n], sizes, background, missing) for n in inputs if n not in held}
+    times = emit.reduce_prod(emit.slice(sizes, [1], [3]), keepdims=1)
+    return rows | {name: repeat_items(emit, name, times) for name in inputs if name in held}, sizes
 
 
 def state_means(

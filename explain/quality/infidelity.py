@@ -96,7 +96,7 @@ class Noised:
         taken = [{name: -noise for name, noise in each.items()} for each in self.noise]
         options = {"output": request.explained.output, "space": request.explained.space}
         program = compile_program(request.model, "masked_forward", **options)
-        still = {name: np.zeros(x.shape) for name, x in request.inputs.items() if x.dtype.kind == "f"}
+        still = {name: np.zeros(x.shape) for name, x in request.features.items() if x.dtype.kind == "f"}
         self.ends = Ends(nearby(request, [still, *taken]), program, None)
 
     def _draw(self, seed: int, k: int, scale: Arrays) -> Arrays:

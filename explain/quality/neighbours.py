@@ -62,7 +62,7 @@ class Neighbours:
         width = parameters["absolute_radius"]
         if width is None:
             return {name: parameters["radius"] * spread for name, spread in spreads(request).items()}
-        return {name: np.full(x.shape, float(width)) for name, x in request.inputs.items() if x.dtype.kind == "f"}
+        return {name: np.full(x.shape, float(width)) for name, x in request.features.items() if x.dtype.kind == "f"}
 
     def move(self, k: int) -> Arrays:
         """The k-th move [N, item...] by input: uniform in the box, the same draw for every item, times its scale."""

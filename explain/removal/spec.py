@@ -79,14 +79,15 @@ def resolve(
     """
     if spec is None:
         raise InvalidParameter(f"removal: nothing came, expected one of {', '.join(KINDS)}: zeros are never assumed")
-    if not inputs or any(not array.size for array in inputs.values()):
+    stays = {name for name in inputs if segments is not None and (segments.index[name] < 0).all()}
+    if not inputs or any(not array.size for name, array in inputs.items() if name not in stays):
         raise InvalidParameter("removal: came inputs without elements")
     specs = _by_input(spec, inputs)
     known = {**(segments.layouts if segments else {}), **(layouts or {})}
     found, weight = {}, np.ones(1)
     for name, array in inputs.items():
         label = f"removal of {name!r}"
-        if segments is not None and (segments.index[name] < 0).all():
+        if name in stays:
             found[name] = _Fill(array[:, None], own=True)
             continue
         if name not in specs:
