@@ -21,8 +21,8 @@ HELD = ("attention_mask", "positions", "past")
 
 
 def model(mask: int = TensorProto.INT64) -> bytes:
-    """Attention of x [N, T, 4] over a cache `past` [N, P, 4] and itself, where `attention_mask` [N, P + T] allows, with the
-    encoding of `positions` [N, T] added; y [N, 1] is the mean over the tokens."""
+    """Attention of x [N, T, 4] over a cache `past` [N, P, 4] and itself, where `attention_mask` [N, P + T] allows, with
+    the encoding of `positions` [N, T] added; y [N, 1] is the mean over the tokens."""
     nodes = [
         helper.make_node("Gather", ["table", "positions"], ["place"]),
         helper.make_node("Add", ["x", "place"], ["own"]),
