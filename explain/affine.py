@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Collection
 
-from .graph import UNKNOWN, Node
+from .graph import Node
+from .types import UNKNOWN
 
 MOVES = frozenset(
     {"Concat", "Expand", "Flatten", "Gather", "Identity", "Reshape", "Slice", "Split", "Squeeze", "Tile"}
@@ -38,3 +39,8 @@ def changes_nothing(node: Node) -> bool:
         factor = node.constant(1)
         return factor is not None and factor.size == 1 and bool((factor == 1).all())
     return node.op in ("Identity", "Cast")
+
+
+def rounds(node: Node) -> bool:
+    """Whether a node's result is its first input, but for what bytes can say."""
+    return node.op in ("DequantizeLinear", "QuantizeLinear")

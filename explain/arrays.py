@@ -9,9 +9,9 @@ from typing import Any
 import numpy as np
 
 from .errors import InvalidInputs, InvalidParameter
-from .graph import Type
 from .model import Model
 from .programs.draft import item_shape
+from .types import Type
 
 Arrays = dict[str, np.ndarray]
 

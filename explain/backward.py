@@ -11,8 +11,9 @@ from collections.abc import Mapping, Sequence
 from typing import Protocol
 
 from .emit import Emitter
-from .graph import FLOATS, Graph, Node, Shape, reads
+from .graph import Graph, Node, reads
 from .registry import REGISTRY, Broadcasts, Gradients, Registry, Within
+from .types import FLOATS, Shape
 
 
 class View(Protocol):
@@ -53,7 +54,7 @@ def backward(
     adjoints: dict[str, list[str]] = {name: [grad] for name, grad in cotangents.items()}
     for node in reversed(graph.nodes):
         grads = [_total(emit, view.value(name), adjoints.get(name, [])) for name in node.outputs]
-        if all(grad is None for grad in grads) or not any(name in path for name in reads(node.proto)):
+        if all(grad is None for grad in grads) or path.isdisjoint(_passed(node, registry)):
             continue
         if not registry.carries(node):
             continue
@@ -64,7 +65,7 @@ def backward(
                 adjoints.setdefault(name, []).append(whole)
             continue
         results = _results(node, entry.rule(emit, view.node(node), grads if entry.many else grads[0]))
-        for name, result in zip(node.inputs, results, strict=True):
+        for name, result in zip(node.inputs[:1] if entry.first else node.inputs, results, strict=False):
             if name not in path:
                 continue
             if result is None:
@@ -80,23 +81,34 @@ def differentiable_path(
 ) -> set[str]:
     """Floating-point values through which a change of `wrt` reaches `outputs` with a gradient.
 
-    Integers carry none, unless an operator without a rule made them: what a quantised value means for the gradient is
-    not known, so that operator stands in the way and is refused by name. So does what makes or takes a sequence.
+    Integers carry none, unless an operator without a rule made them: what that means for the gradient is not known, so
+    that operator stands in the way and is refused by name. So does what makes or takes a sequence, and what reads the
+    integers of a quantisation, unless it makes numbers of them again.
     """
 
     def carried(node: Node, name: str) -> bool:
-        dtype = graph.type(name).dtype
-        return bool(name) and (dtype in _CARRIERS or dtype.endswith("_type") or not registry.knows(node))
+        if registry.first_alone(node):
+            return name == node.outputs[0]
+        known, dtype = registry.knows(node) and codes.isdisjoint(reads(node.proto)), graph.type(name).dtype
+        return bool(name) and (dtype in _CARRIERS or dtype.endswith("_type") or not known)
 
-    forward = set(wrt)
+    forward, codes = set(wrt), set[str]()
     for node in graph.nodes:
-        if registry.carries(node) and any(name in forward for name in reads(node.proto)):
-            forward.update(name for name in node.outputs if carried(node, name))
+        if registry.carries(node) and not forward.isdisjoint(_passed(node, registry)):
+            found = [name for name in node.outputs if carried(node, name)]
+            forward.update(found)
+            if registry.first_alone(node) or not codes.isdisjoint(reads(node.proto)):
+                codes.update(name for name in found if graph.type(name).dtype not in _CARRIERS)
     path = forward & set(outputs)
     for node in reversed(graph.nodes):
         if any(name in path for name in node.outputs) and registry.carries(node):
-            path.update(name for name in reads(node.proto) if name in forward)
+            path.update(name for name in _passed(node, registry) if name in forward)
     return path
+
+
+def _passed(node: Node, registry: Registry) -> Sequence[str]:
+    """What a node reads of which a gradient may be asked."""
+    return node.inputs[:1] if registry.first_alone(node) else reads(node.proto)
 
 
 _CARRIERS = FLOATS | {"unknown"}

@@ -17,9 +17,11 @@ from .backward import differentiable_path
 from .emit import Emitter
 from .graph import Graph, Node, bodies
 
+# Linear in what moves, or with a gradient that is the same everywhere.
 JOINTLY_LINEAR = frozenset(
     {"Add", "AveragePool", "BatchNormalization", "Cast", "CastLike", "Col2Im", "Compress", "Concat", "CumSum"}
-    | {"DepthToSpace", "Dropout", "Expand", "Flatten", "Gather", "GatherElements", "GatherND", "GlobalAveragePool"}
+    | {"DepthToSpace", "DequantizeLinear", "Dropout", "DynamicQuantizeLinear", "Expand", "Flatten", "Gather"}
+    | {"GatherElements", "GatherND", "GlobalAveragePool"}
     | {"Identity", "Mean", "Neg", "Pad", "ReduceMean", "ReduceSum", "Reshape", "Resize", "ReverseSequence", "Slice"}
     | {"SpaceToDepth", "Split", "Squeeze", "Sub", "Sum", "Tile", "Transpose", "Trilu", "Unsqueeze"}
 )

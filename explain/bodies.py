@@ -12,7 +12,8 @@ import onnx
 from onnx import helper
 
 from .emit import Emitter
-from .graph import bodies, elem_type, reads
+from .graph import bodies, reads
+from .types import elem_type
 
 Step = Callable[[Emitter, Sequence[str], Sequence[str]], tuple[Sequence[str], Sequence[str]]]
 Branch = Callable[[Emitter], Sequence[str]]

@@ -18,6 +18,9 @@ from .programs.layers import spatial_layer
 from .programs.linear_shap import encodings_of
 from .programs.tree_shap import trees_of
 from .registry import REGISTRY
+from .rules.quantized import QUANTIZERS
+
+STRAIGHT_THROUGH = "straight_through"
 
 
 @dataclass(frozen=True)
@@ -36,7 +39,8 @@ class Coverage:
 
     `operators` counts those on the way from the inputs to the explained output that have a rule; `blocking` names
     those that have none or refuse; `methods` are offered, `refused` says why the others are not. Needs of a method
-    that the caller supplies (baseline, background) are not judged here.
+    that the caller supplies (baseline, background) are not judged here. `approximations` are what gradients of the
+    model rest on where its own say nothing: "straight_through", past the rounding of a quantised model.
     """
 
     differentiable: bool
@@ -46,6 +50,7 @@ class Coverage:
     refused: dict[str, str]
     explained: Explained
     batching: str
+    approximations: tuple[str, ...] = ()
 
     def to_dict(self) -> dict[str, Any]:
         """The same as plain lists and dicts."""
@@ -75,7 +80,8 @@ def _judged(handle: Model, explained: Explained) -> Coverage:
             offered.append(name)
         else:
             refused[name] = reason
-    return Coverage(differentiable, operators, blocking, tuple(offered), refused, explained, _batching(handle))
+    passed = (STRAIGHT_THROUGH,) if QUANTIZERS & operators.keys() else ()
+    return Coverage(differentiable, operators, blocking, tuple(offered), refused, explained, _batching(handle), passed)
 
 
 def _batching(model: Model) -> str:

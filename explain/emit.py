@@ -15,7 +15,8 @@ import numpy as np
 import onnx
 from onnx import defs, helper, numpy_helper
 
-from .graph import OPSET, Dim, Graph, Shape, elem_type, reads
+from .graph import OPSET, Graph, reads
+from .types import Dim, Shape, elem_type
 
 Operand = str | float | int | Sequence[int] | np.ndarray
 # Names that Python or this class already use for something else.
@@ -256,6 +257,10 @@ class Emitter:
             return str(numpy_helper.to_array(attributes["value"]).dtype)
         if op == "OneHot":
             return self.dtype(names[2])
+        if op == "QuantizeLinear":
+            return self.dtype(names[2]) if names[2:] else "uint8"
+        if op == "DequantizeLinear":
+            return self.dtype(names[1])
         return self.dtype(names[1] if op == "Where" else next((name for name in names if name), ""))
 
     def finish(self, outputs: Iterable[str]) -> tuple[list[onnx.NodeProto], list[onnx.TensorProto]]:

@@ -19,28 +19,10 @@ from onnx import helper, numpy_helper
 
 from .errors import UnsupportedOperator
 from .external import ExternalData, is_external
+from .types import UNKNOWN, Shape, Type, dtype_of, type_of
 
 OPSET = 18
 WITHOUT = ExternalData()
-Dim = int | str | None
-Shape = tuple[Dim, ...]
-FLOATS = frozenset({"float32", "float64", "float16", "bfloat16"})
-
-
-@dataclass(frozen=True)
-class Type:
-    """Dtype (numpy name, "string" for strings) and shape; a dimension is an int, a symbol or None (unknown)."""
-
-    dtype: str
-    shape: Shape | None
-
-    @property
-    def is_float(self) -> bool:
-        """Whether values of this type can carry a gradient."""
-        return self.dtype in FLOATS
-
-
-UNKNOWN = Type("unknown", None)
 
 
 @dataclass(frozen=True)
@@ -123,9 +105,9 @@ class Graph:
         """View a model whose shapes were inferred (see prepare.py)."""
         graph = model.graph
         constants = {tensor.name: tensor for tensor in graph.initializer}
-        types = {value.name: _type(value.type) for value in declared(graph)}
+        types = {value.name: type_of(value.type) for value in declared(graph)}
         for name, tensor in constants.items():
-            types[name] = Type(_dtype(tensor.data_type), tuple(tensor.dims))
+            types[name] = Type(dtype_of(tensor.data_type), tuple(tensor.dims))
         inputs = {value.name: types[value.name] for value in graph.input if value.name not in constants}
         outputs = {value.name: types[value.name] for value in graph.output}
         opset = next((entry.version for entry in model.opset_import if entry.domain in ("", "ai.onnx")), OPSET)
@@ -276,33 +258,3 @@ def rename_node(node: onnx.NodeProto, names: Mapping[str, str]) -> None:
             rename_node(inner, outer)
         for value in body.output:
             value.name = outer.get(value.name, value.name)
-
-
-def _dtype(elem_type: int) -> str:
-    if elem_type == onnx.TensorProto.STRING:
-        return "string"
-    if elem_type == onnx.TensorProto.UNDEFINED:
-        return "unknown"
-    return str(np.dtype(helper.tensor_dtype_to_np_dtype(elem_type)))
-
-
-def elem_type(dtype: str) -> int:
-    """ONNX element type of a dtype name as used in `Type`."""
-    if dtype == "string":
-        return int(onnx.TensorProto.STRING)
-    if dtype == "bfloat16":
-        return int(onnx.TensorProto.BFLOAT16)
-    return int(helper.np_dtype_to_tensor_dtype(np.dtype(dtype)))
-
-
-def _type(proto: onnx.TypeProto) -> Type:
-    if not proto.HasField("tensor_type"):
-        return Type(proto.WhichOneof("value") or "unknown", None)
-    tensor = proto.tensor_type
-    if not tensor.HasField("shape"):
-        return Type(_dtype(tensor.elem_type), None)
-    dims: list[Dim] = []
-    for dim in tensor.shape.dim:
-        kind = dim.WhichOneof("value")
-        dims.append(None if kind is None else dim.dim_value if kind == "dim_value" else dim.dim_param or None)
-    return Type(_dtype(tensor.elem_type), tuple(dims))

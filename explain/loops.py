@@ -12,8 +12,9 @@ from dataclasses import dataclass
 import onnx
 from onnx import helper, shape_inference
 
-from .graph import Dim, bodies
+from .graph import bodies
 from .inside import all_bodies, all_nodes
+from .types import Dim
 
 ROUNDS = 64
 DOMAINS = ("", "ai.onnx")

@@ -14,18 +14,18 @@ from dataclasses import dataclass
 from functools import cached_property
 from typing import Any, TypeVar
 
-import numpy as np
 import onnx
 
 from . import rules
-from .affine import changes_nothing
-from .backward import differentiable_path
+from .affine import changes_nothing, rounds
 from .choices import decided_by_values, holds_graphs
-from .errors import InvalidModel, InvalidParameter, MethodUnavailable
+from .errors import InvalidModel, InvalidParameter
 from .external import DataFiles
-from .graph import OPSET, Dim, Graph, Node, Shape, bodies, reads
+from .graph import OPSET, Graph, Node
 from .inside import everywhere, give_constants
+from .leaves import Leaf, leaves_of
 from .prepare import has_function_body, opset_of, prepare
+from .quantized import ranges_at_run_time
 from .registry import REGISTRY
 from .source import checked_held, own_bytes, read, scalars, serialized
 from .trees.ensembles import is_ensemble
@@ -35,7 +35,6 @@ __all__ = ["Explained", "Leaf", "Model", "ModelLike", "rules"]
 CACHE = 32
 Made = TypeVar("Made")
 SQUASHING = {"Softmax": "softmax", "Sigmoid": "sigmoid"}
-MOVES = ("Expand", "Reshape", "Squeeze", "Transpose", "Unsqueeze")
 SPACES = ("logit", "probability", "output")
 
 
@@ -56,26 +55,15 @@ class Explained:
     dtype: str
 
 
-@dataclass(frozen=True)
-class Leaf:
-    """Where the gradient with respect to a model input is taken: the input, or the encoding of an integer input.
-
-    `trailing` counts the axes the encoding adds behind those of the input (the width of an embedding).
-    """
-
-    input: str
-    value: str
-    trailing: int
-
-
 class Model:
     """A model to be explained.
 
     Parameters: `source`, the ONNX model (proto, bytes or path); `batch_axes`, the batch axis of inputs and outputs
-    where it is not 0 (None = no such axis); `row_by_row`, whether it takes one item at a time; `data_files`, the paths
-    of the files that hold its external data, by the names it has for them, where they do not lie beside `source`;
-    `held`, inputs that are no features (attention masks, position ids, caches): taken as they come, neither walked nor
-    removed, and given no attribution. Raises InvalidModel, InvalidParameter.
+    where it is not 0 (None = no such axis); `row_by_row`, whether it takes one item at a time, as does a model that
+    quantises by the range that all rows of a run have together; `data_files`, the paths of the files that hold its
+    external data, by the names it has for them, where they do not lie beside `source`; `held`, inputs that are no
+    features (attention masks, position ids, caches): taken as they come, neither walked nor removed, and given no
+    attribution. Raises InvalidModel, InvalidParameter.
     """
 
     def __init__(
@@ -96,7 +84,7 @@ class Model:
         self._source = own_bytes(source, self.external)
         self.held = checked_held(self.proto.graph, held)
         self.batch_axes: dict[str, int | None] = dict.fromkeys(scalars(self.proto)) | dict(batch_axes or {})
-        self._row_by_row = row_by_row or None in self.batch_axes.values()
+        self._row_by_row = row_by_row or None in self.batch_axes.values() or ranges_at_run_time(self.proto)
         self._made: OrderedDict[str, Any] = OrderedDict()
         self._lock = threading.RLock()
 
@@ -185,10 +173,10 @@ class Model:
         return output
 
     def _squash(self, output: str) -> Node | None:
-        """The Sigmoid, or the Softmax over an item's last axis, that ends an output; seen through Identity, Cast and
-        factors of 1."""
+        """The Sigmoid, or the Softmax over an item's last axis, that ends an output; seen through Identity, Cast,
+        factors of 1 and the rounding of a quantised model."""
         node = self.graph.producers.get(output)
-        while node is not None and changes_nothing(node) and self.graph.type(node.inputs[0]).is_float:
+        while node is not None and (rounds(node) or self._passes(node)):
             node = self.graph.producers.get(node.inputs[0])
         if node is None or node.op == "Sigmoid":
             return node
@@ -198,72 +186,12 @@ class Model:
         within_item = [axis for axis in range(rank) if axis != self.batch_axis(output)]
         return node if within_item and node.attr("axis", -1) % rank == within_item[-1] else None
 
+    def _passes(self, node: Node) -> bool:
+        return changes_nothing(node) and self.graph.type(node.inputs[0]).is_float
+
     def leaves(self, explained: Explained) -> tuple[Leaf, ...]:
-        """Where gradients are taken: float inputs themselves, integer and string inputs where they become floats.
-
-        Conditions and masks made of such inputs are held as they are. Raises MethodUnavailable, naming input and
-        value, where an encoding cannot be told apart by element or input.
-        """
-        floats = {name: {name} for name, kind in self.graph.inputs.items() if kind.is_float and name not in self.held}
-        made = floats | self._encodings()
-        path = differentiable_path(self.graph, list(made), [explained.value])
-        order = {name: place for place, name in enumerate(self.graph.inputs)}
-        found = [(name, value) for value, made_of in made.items() if value in path for name in made_of]
-        found.sort(key=lambda pair: order[pair[0]])
-        return tuple(self._leaf(name, value, made[value]) for name, value in found if not self._is_mask(name, value))
-
-    def _leaf(self, name: str, value: str, made_of: set[str]) -> Leaf:
-        """The leaf, if it keeps the input's axes in front: only then is a part of it one element of the input."""
-        if len(made_of) > 1:
-            raise MethodUnavailable(f"{value!r} encodes the inputs {', '.join(sorted(made_of))} together")
-        declared, shape = self.graph.inputs[name].shape, self.graph.type(value).shape
-        if declared is None:
-            raise MethodUnavailable(f"the shape of input {name!r} is unknown; declare at least its rank")
-        own, producer = declared, self.graph.producers.get(value)
-        if producer is not None and bodies(producer.proto):
-            raise MethodUnavailable(f"input {name!r} becomes a number inside of {producer.op}, at {value!r}")
-        inside = producer is not None and producer.op == "OneHot" and producer.attr("axis", -1) not in (-1, len(own))
-        if shape is None or inside or not _keeps_axes(own, shape):
-            raise MethodUnavailable(
-                f"the encoding {value!r} of input {name!r} does not keep its axes {list(own)} in front"
-            )
-        return Leaf(name, value, len(shape) - len(own))
-
-    def _is_mask(self, name: str, value: str) -> bool:
-        """Whether an integer input was spread over further axes and then only cast: what an attention mask is."""
-        own, shape = self.graph.inputs[name].shape or (), self.graph.type(value).shape or ()
-        producer = self.graph.producers.get(value)
-        cast = producer is not None and producer.op in ("Cast", "CastLike")
-        return cast and len(shape) > len(own) and not _keeps_axes(own, shape)
-
-    def _encodings(self) -> dict[str, set[str]]:
-        """First floating-point values made of non-float inputs alone, each with the inputs it is made of.
-
-        What a node makes of a code and a float together (a condition and what it selects, say) is no encoding: the
-        gradient has to pass it. Nor is what is made of a condition: it is flat almost everywhere.
-        """
-        live = {name for name, kind in self.graph.inputs.items() if kind.is_float}
-        codes = {name: {name} for name in self.graph.inputs if name not in live | self.held}
-        found: dict[str, set[str]] = {}
-        for node in self.graph.nodes:
-            read = [] if node.op in ("Shape", "Size") else reads(node.proto)
-            if any(name in live for name in read):
-                live.update(node.outputs)
-            elif made_of := {origin for name in read for origin in codes.get(name, ())}:
-                floats = [value for value in node.outputs if self.graph.type(value).is_float]
-                found |= dict.fromkeys(floats, made_of)
-                live.update(floats)
-                codes |= {v: made_of for v in node.outputs if v not in floats and not self._is_condition(node, v)}
-        return found
-
-    def _is_condition(self, node: Node, value: str) -> bool:
-        """Whether a truth value is one for itself: not so where a code is compared with a list, which is a one-hot."""
-        if self.graph.type(value).dtype != "bool" or node.op in ("Identity", *MOVES):
-            return False
-        listed = any(
-            tensor is not None and np.prod(tensor.dims) > 1 for tensor in map(self.graph.constants.get, node.inputs)
-        )
-        return not (node.op == "Equal" and listed)
+        """Where gradients are taken: see `leaves_of`, and what it raises."""
+        return leaves_of(self.graph, self.held, explained.value)
 
     def remember(self, key: str, make: Callable[[], Made], family: str = "", most: int = CACHE) -> Made:
         """A program, or what else is made once, from the bounded cache, or made now; at most `most` keys that begin
@@ -282,16 +210,6 @@ class Model:
 
 
 ModelLike = Model | onnx.ModelProto | bytes | str | os.PathLike[str]
-
-
-def _keeps_axes(own: Shape, shape: Shape) -> bool:
-    return len(shape) >= len(own) and all(map(_alike, own, shape))
-
-
-def _alike(one: Dim, other: Dim) -> bool:
-    """Whether two dimensions may be the same: unless they are known to differ."""
-    unknown = [dim is None or (isinstance(dim, str) and dim.startswith("unk__")) for dim in (one, other)]
-    return one == other or any(unknown)
 
 
 def _expandable(graph: Graph) -> set[str]:

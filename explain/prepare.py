@@ -25,6 +25,9 @@ from .fold import fold_integers
 from .graph import OPSET
 from .inside import all_bodies, all_nodes, tell_apart
 from .loops import infer_types
+from .order import sort_nodes
+from .precision import widen
+from .quantized import dequantize, in_runtimes_domain, settle
 from .ranks import state_ranks
 from .sequences import resolve_sequences
 from .weights import constants_to_initializers, without_weights
@@ -57,6 +60,7 @@ def prepare(source: onnx.ModelProto, expand: Collection[str] = ()) -> onnx.Model
     if source.graph.sparse_initializer:
         raise InvalidModel("the model holds sparse initializers; store them as dense tensors")
     model, weights = without_weights(source)
+    sort_nodes(model.graph)
     model.ir_version = max(model.ir_version, CONSTANTS_APART)
     open_sizes(model.graph)
     for node in all_nodes(model.graph):
@@ -65,11 +69,14 @@ def prepare(source: onnx.ModelProto, expand: Collection[str] = ()) -> onnx.Model
     try:
         if model.functions:
             model = inliner.inline_local_functions(model)
+        weights = dequantize(model.graph, widen(model, weights))
         model = expand_foreign(_at_opset(model))
         model = _expanded(model, expand)
         tell_apart(model.graph)
         for graph in (*all_bodies(model.graph), model.graph):
             constants_to_initializers(graph)
+        weights = settle(model.graph, weights)
+        for graph in (*all_bodies(model.graph), model.graph):
             resize_as_it_was(graph, opset_of(source))
         model = _typed(model)
         if resolve_sequences(model.graph):
@@ -80,6 +87,7 @@ def prepare(source: onnx.ModelProto, expand: Collection[str] = ()) -> onnx.Model
         raise InvalidModel(f"the model could not be read: {_first_line(error)}") from error
     model.graph.initializer.extend(weights)
     _drop_initializers_from_inputs(model.graph)
+    in_runtimes_domain(model)
     return model
 
 

@@ -19,7 +19,19 @@ BROADCAST = frozenset(
 )
 AS_FIRST = frozenset(
     {"Abs", "AveragePool", "BatchNormalization", "Cast", "CastLike", "Clip", "Concat", "Conv", "ConvTranspose", "Cos"}
-    | {"CumSum", "DFT", "DepthToSpace", "Dropout", "Elu", "Erf", "Exp", "GatherElements", "Gelu", "GlobalAveragePool"}
+    | {
+        "CumSum",
+        "DFT",
+        "DepthToSpace",
+        "DequantizeLinear",
+        "Dropout",
+        "Elu",
+        "Erf",
+        "Exp",
+        "GatherElements",
+        "Gelu",
+        "GlobalAveragePool",
+    }
     | {
         "GlobalMaxPool",
         "GridSample",
@@ -31,7 +43,19 @@ AS_FIRST = frozenset(
         "IsNaN",
         "LRN",
     }
-    | {"LayerNormalization", "LeakyRelu", "Log", "LogSoftmax", "MaxPool", "Mish", "Neg", "Not", "Pad", "Reciprocal"}
+    | {
+        "LayerNormalization",
+        "LeakyRelu",
+        "Log",
+        "LogSoftmax",
+        "MaxPool",
+        "Mish",
+        "Neg",
+        "Not",
+        "Pad",
+        "QuantizeLinear",
+        "Reciprocal",
+    }
     | {"Relu", "Resize", "ReverseSequence", "Round", "ScatterElements", "ScatterND", "Selu", "Sigmoid", "Sign", "Sin"}
     | {"Slice", "Softmax", "Softplus", "SpaceToDepth", "Split", "Sqrt", "Tanh", "Tile", "TopK", "Transpose", "Trilu"}
 )

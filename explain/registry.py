@@ -3,9 +3,11 @@
 A rule takes `(emit, node, grad)`, where `grad` is the name of the adjoint of the node's output, and gives one name
 (or None) for each input, or a single name where only the first input can carry a gradient. Rules registered with
 `many=True` get one adjoint (or None) for every output. `broadcasts` says that inputs may have been broadcast, so
-that the backward walk sums the gradients back ("all" axes, or only those "leading" a matrix product). Rules registered
-with `inside=True` are for nodes that hold graphs: they take `(emit, node, grads, within)` and give pairs of a value
-that the node reads, as an input or from around it, and a gradient of that value.
+that the backward walk sums the gradients back ("all" axes, or only those "leading" a matrix product). `first` says that
+a gradient passes from the first input to the first output alone, and also where these hold integers: quantisation, of
+which the scale is held as it is. Rules registered with `inside=True` are for nodes that hold graphs: they take `(emit,
+node, grads, within)` and give pairs of a value that the node reads, as an input or from around it, and a gradient of
+that value.
 """
 
 from __future__ import annotations
@@ -35,6 +37,7 @@ class Entry:
     rule: Rule
     broadcasts: Broadcasts = None
     many: bool = False
+    first: bool = False
     inside: RuleInside | None = None
     """The rule, where it is one for a node that holds graphs."""
 
@@ -61,7 +64,13 @@ class Registry:
         self.stops: set[tuple[str, str]] = set()
 
     def vjp(
-        self, *operators: str, domain: str = "", broadcasts: Broadcasts = None, many: bool = False, inside: bool = False
+        self,
+        *operators: str,
+        domain: str = "",
+        broadcasts: Broadcasts = None,
+        many: bool = False,
+        first: bool = False,
+        inside: bool = False,
     ) -> Callable[[Made], Made]:
         """Register the decorated rule for the operators named."""
 
@@ -73,7 +82,7 @@ class Registry:
             for operator in operators:
                 self._claim(domain, operator)
                 held = cast("RuleInside", rule) if inside else None
-                self.rules[domain, operator] = Entry(cast("Rule", rule), broadcasts, many, held)
+                self.rules[domain, operator] = Entry(cast("Rule", rule), broadcasts, many, first, held)
             return rule
 
         return register
@@ -92,6 +101,10 @@ class Registry:
         """Whether a gradient can pass this node at all."""
         own = (_domain(node), node.op) not in self.stops
         return own and (self.parent is None or self.parent.carries(node))
+
+    def first_alone(self, node: Node) -> bool:
+        """Whether a gradient passes between the node's first input and first output alone."""
+        return self.knows(node) and self.carries(node) and self.find(node).first
 
     def find(self, node: Node) -> Entry:
         """The rule of a node; UnsupportedOperator names operator, node, opset and how many are known."""

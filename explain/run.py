@@ -18,6 +18,7 @@ import numpy as np
 
 from .arrays import Arrays, digest_arrays
 from .compiler import compile as compile_program
+from .coverage import judged
 from .errors import ExplainError
 from .methods import Method, plan_of
 from .model import Model
@@ -39,7 +40,8 @@ class Attribution:
     `errors`: of each value, where the method has them, and `error_kind` what they are ("standard_error" of a
     sample, "quadrature_error" of an adaptive rule; None where there are none); `half_widths` of 95 % confidence
     intervals, value - half to value + half, where the errors are a sample's. `quality`: one dict of figures per
-    item (see quality/).
+    item (see quality/). `approximations`: what its gradients rest on where the model's own say nothing
+    ("straight_through", past the rounding of a quantised model).
     """
 
     values: Arrays
@@ -59,6 +61,7 @@ class Attribution:
     program_digest: str
     baseline_digest: str | None
     background_digest: str | None
+    approximations: tuple[str, ...] = ()
 
 
 class Run:
@@ -150,6 +153,7 @@ class Run:
             program_digest=self.plan.program.digest,
             baseline_digest=digest_arrays(request.baseline),
             background_digest=request.background_digest,
+            approximations=judged(self.model, explained).approximations if "gradient" in self.method.needs else (),
         )
 
     def _predicting(self) -> Iterator[Step]:

@@ -42,6 +42,11 @@ class Case:
         return self.manifest.explanation.output or self.manifest.outputs[0].name
 
     @property
+    def rounds(self) -> bool:
+        """Whether the model is quantised, so that its gradients pass its rounding by."""
+        return bool(explain.coverage(self.model, output=self.output).approximations)
+
+    @property
     def answer(self) -> Array:
         """The explained output of each row, flat: [N, elements]."""
         answer = self.outputs[self.output]

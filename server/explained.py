@@ -57,6 +57,7 @@ def explained_answer(
         program_digest=attribution.program_digest,
         baseline_digest=attribution.baseline_digest,
         background_digest=attribution.background_digest,
+        approximations=attribution.approximations,
         images=decoded.images,
     )
 

@@ -179,6 +179,7 @@ class ExplainAnswer(Answer):
     of the kind ``error_kind`` ("standard_error" of a sample, "quadrature_error" of an adaptive rule), ``half_widths``
     those of their 95 % intervals; ``groups``, ``removal`` and ``group_index`` tell what was removed and what took its
     place (grouping.py), ``background`` which rows were compared with (backgrounds.py);
+    ``approximations`` what its gradients rest on (docs/http-api.md);
     ``features`` the same per row and feature where the manifest names features, else None. ``compared`` holds the
     baseline and background the client sent itself. The other sequences have one entry per row. A ``provisional``
     answer is what was known when it was sent, and no decision; a ``cached`` one is that of an equal request before, and
@@ -208,6 +209,7 @@ class ExplainAnswer(Answer):
     program_digest: str | None = None
     baseline_digest: str | None = None
     background_digest: str | None = None
+    approximations: Sequence[str] = ()
     images: Sequence[Image | None] = ()
     provisional: bool = False
     cached: bool = False

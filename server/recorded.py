@@ -57,10 +57,9 @@ def answer_of(decision: Decision, version: ModelVersion, max_pixels: int) -> Exp
             f"and model {version.name} version {version.version} of this store has {version.digest}"
         )
     manifest, tensors = version.manifest, decision.explanation_tensors
-    kind, errors = _errors(tensors)
-    half_widths, index = (_of_kind(tensors, wanted) for wanted in ("half_width", "groups"))
-    figures, names = (decision.attributions, errors, half_widths), _group_names(explanation, manifest)
-    named = features.by_feature(manifest, decision.inputs, figures, names, 1)
+    (kind, errors), half_widths, index = _errors(tensors), *(_of_kind(tensors, k) for k in ("half_width", "groups"))
+    figures = decision.attributions, errors, half_widths
+    named = features.by_feature(manifest, decision.inputs, figures, _group_names(explanation, manifest), 1)
     return ExplainAnswer(
         version=version,
         inputs=decision.inputs,
@@ -88,6 +87,7 @@ def answer_of(decision: Decision, version: ModelVersion, max_pixels: int) -> Exp
         program_digest=explanation.get("program_digest"),
         baseline_digest=explanation.get("baseline_digest"),
         background_digest=explanation.get("background_digest"),
+        approximations=explanation.get("approximations") or (),
         # Opened only where it will be drawn over.
         images=_images(decision, manifest, max_pixels) if named is None or index else (),
     )

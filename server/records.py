@@ -127,6 +127,7 @@ def _explanation(answer: ExplainAnswer, row: int) -> Mapping[str, Any]:
             "program_digest": answer.program_digest,
             "baseline_digest": answer.baseline_digest,
             "background_digest": answer.background_digest,
+            "approximations": list(answer.approximations),
             "background": answer.background,
             "groups": None if answer.groups is None else answer.groups[row],
             "removal": None if answer.removal is None else answer.removal[row],

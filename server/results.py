@@ -29,7 +29,7 @@ from .loaded import LoadedModel
 from .messages import Arrays, ExplainAnswer, ExplainRequest
 from .version import VERSION
 
-PRECISION = "as served"  # programs compute in the types of the served file
+PRECISION = "as served, halves in float32"  # what programs compute in
 CUT = "budget_ms"
 # What an answer takes from its own request, or says of its own making.
 OWN = frozenset({"version", "inputs", "images", "features", "runs", "decisions", "provisional", "cached"})

@@ -30,6 +30,8 @@ def command(file: Path, raw: bool) -> None:
         blockers = [(blocker.op, blocker.node, blocker.opset) for blocker in found.blocking]
         table(["in the way", "node", ">opset"], blockers)
     line(f"explained: {found.explained.space} of {found.explained.output}; {found.batching}")
+    if found.approximations:
+        line(f"gradients rest on: {', '.join(found.approximations)}")
     line(f"methods: {', '.join(found.methods) or 'none'}")
     for reason, methods in _by_reason(found.refused).items():
         line(f"not offered: {', '.join(methods)}: {reason}")

@@ -81,6 +81,8 @@ def _show(reply: Reply, top: int) -> None:
         line(f"row {number}, {explanation['method']}: why {name}")
         line(f"{explanation['explained_name']} {value} {explanation['units']}, base value {base}")
         _show_attributions(explanation["attributions"], top)
+        if explanation["approximations"]:
+            line(f"gradients rest on: {', '.join(explanation['approximations'])}")
         figures = explanation["quality"].items()
         quality = {key: value for key, value in figures if value is not None and key != "checks"}
         line("quality: " + ", ".join(f"{key} {shown(value)}" for key, value in quality.items()))

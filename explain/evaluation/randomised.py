@@ -19,9 +19,10 @@ import onnx
 from onnx import numpy_helper
 
 from ..errors import InvalidParameter, MethodUnavailable
-from ..graph import FLOATS, Graph, Node
+from ..graph import Graph, Node
 from ..model import Model, ModelLike
 from ..source import LIMIT
+from ..types import FLOATS
 
 Order = Literal["all", "cascading", "independent"]
 ORDERS = ("all", "cascading", "independent")

@@ -4,7 +4,7 @@ Runtimes fuse what they save (com.microsoft), and newer opsets give old names mo
 are then made of the same nodes. `expand(model)` is the door; a function that refuses leaves its node as it is.
 """
 
-from . import attention, fused, later, left_over, recurrent, sequences, tabular, trees
+from . import attention, fused, later, left_over, quantized, recurrent, sequences, tabular, trees
 from .registry import EXPANSIONS, LATER, MICROSOFT, ML, expand
 
 __all__ = [
@@ -17,6 +17,7 @@ __all__ = [
     "fused",
     "later",
     "left_over",
+    "quantized",
     "recurrent",
     "sequences",
     "tabular",

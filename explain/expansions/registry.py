@@ -41,7 +41,7 @@ def expand(model: onnx.ModelProto) -> onnx.ModelProto:
 
     What refuses stays, except a node in LATER, which nothing could run: then its UnsupportedOperator is raised.
     """
-    found = [key for node in model.graph.node if (key := (node.domain, node.op_type)) in EXPANSIONS]
+    found = _expandable(model)
     while found:
         model = shape_inference.infer_shapes(model, data_prop=True)
         refused = _expand_once(model)
@@ -50,13 +50,18 @@ def expand(model: onnx.ModelProto) -> onnx.ModelProto:
             if lost is not None:
                 raise lost
             break
-        found = [(node.domain, node.op) for node, _ in refused]
+        new = [key for key in _expandable(model) if key not in found]  # what an expansion is made of may be one
+        found = [(node.domain, node.op) for node, _ in refused] + new
     imports = [entry for entry in model.opset_import if entry.domain != LATER]
     if all(entry.domain not in ("", "ai.onnx") for entry in imports):
         imports.append(helper.make_opsetid("", OPSET))
     del model.opset_import[:]
     model.opset_import.extend(imports)
     return model
+
+
+def _expandable(model: onnx.ModelProto) -> list[tuple[str, str]]:
+    return [key for node in model.graph.node if (key := (node.domain, node.op_type)) in EXPANSIONS]
 
 
 def _expand_once(model: onnx.ModelProto) -> list[tuple[Node, UnsupportedOperator]]:

@@ -5,8 +5,9 @@ from __future__ import annotations
 import onnx
 
 from ..emit import Emitter
-from ..graph import Node, elem_type
+from ..graph import Node
 from ..trees.ensembles import class_count, one_score, transform
+from ..types import elem_type
 from .registry import ML, expansion
 
 

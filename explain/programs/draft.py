@@ -19,9 +19,10 @@ from onnx import helper
 from ..emit import Emitter
 from ..errors import InvalidModel
 from ..external import ExternalData
-from ..graph import OPSET, Dim, Graph, Shape, elem_type
+from ..graph import OPSET, Graph
 from ..prepare import IR_VERSION
 from ..source import serialized
+from ..types import Dim, Shape, elem_type
 from ..weights import lasting_constants
 
 if TYPE_CHECKING:

@@ -17,8 +17,8 @@ import numpy as np
 
 from ..emit import Emitter
 from ..errors import InvalidParameter
-from ..graph import Shape, elem_type
 from ..model import Model
+from ..types import Shape, elem_type
 from .draft import Draft, Kind, Program, free, item_shape
 from .target import repeat_items
 

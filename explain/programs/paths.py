@@ -13,8 +13,9 @@ import numpy as np
 
 from ..emit import Emitter
 from ..errors import MethodUnavailable
-from ..graph import Graph, Shape
+from ..graph import Graph
 from ..model import Explained, Leaf, Model
+from ..types import Shape
 from .draft import Draft, free, item_shape
 from .target import declare_target, repeat_items
 

@@ -14,10 +14,11 @@ from dataclasses import dataclass
 from ..backward import backward, differentiable_path
 from ..bodies import Way, choose, scan, tape
 from ..emit import Emitter
-from ..graph import Dim, Graph, Node, reads
+from ..graph import Graph, Node, reads
 from ..inside import body_of
 from ..ranks import AS_FIRST, BROADCAST
 from ..registry import Pairs, Registry, Within, vjp
+from ..types import Dim
 
 
 @dataclass(frozen=True)

@@ -3,8 +3,9 @@
 from string import ascii_letters
 
 from ..emit import Emitter
-from ..graph import Dim, Node
+from ..graph import Node
 from ..registry import Gradients, vjp
+from ..types import Dim
 
 
 @vjp("Gemm", broadcasts=None)

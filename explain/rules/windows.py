@@ -7,7 +7,8 @@ from dataclasses import dataclass
 import numpy as np
 
 from ..emit import Emitter
-from ..graph import Node, Shape
+from ..graph import Node
+from ..types import Shape
 
 
 @dataclass(frozen=True)

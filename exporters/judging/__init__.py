@@ -8,7 +8,7 @@ where there is no source, central differences of the served file. What no judge 
 from .by_coalitions import COALITION_METHODS, judged_by_coalitions
 from .by_slopes import SLOPE_METHODS, judged_by_slopes
 from .by_windows import judged_by_windows
-from .differences import Differences
+from .differences import Differences, refuse_steps
 from .served import Served
 from .verdict import Judgement, Unjudged, attribution_errors, gradient_errors
 
@@ -24,4 +24,5 @@ __all__ = [
     "judged_by_coalitions",
     "judged_by_slopes",
     "judged_by_windows",
+    "refuse_steps",
 ]

@@ -27,6 +27,7 @@ class Differences:
     exact = False
 
     def __init__(self, case: Case) -> None:
+        refuse_steps(case)
         self.served = Served.of(case)
         self.version = case.engine.info().version
         self._floats = [name for name, array in case.inputs.items() if array.dtype.kind == "f"]
@@ -77,6 +78,12 @@ class Differences:
         feeds = {other: np.repeat(array, count, axis=0).astype(kinds[other]) for other, array in inputs.items()}
         feeds[name] = points.reshape(-1, *inputs[name].shape[1:])
         return self.served.value(feeds, np.repeat(items, count)).reshape(-1, count)
+
+
+def refuse_steps(case: Case) -> None:
+    """Raise Unjudged where the model rounds: its differences are those of a staircase, its gradients pass it by."""
+    if case.rounds:
+        raise Unjudged("the model is quantised, and differences of its predictions are those of its steps")
 
 
 def spread(case: Case, name: str) -> Array:

@@ -154,6 +154,7 @@ function showExplained(list, explanation) {
   const parameters = Object.entries(explanation.parameters ?? {}).filter(([, value]) => value !== null && typeof value !== "object");
   fact(list, "Method", explanation.method, parameters.map(([name, value]) => `${name} ${figure(value)}`).join(", "));
   fact(list, "Seed", figure(explanation.seed));
+  if (explanation.approximations?.length) fact(list, "Gradients rest on", explanation.approximations.join(", "));
 }
 
 /** Shows the attributions of named features as a table, for those who read numbers or hear the page. */

@@ -123,6 +123,7 @@ def explanation(answer: ExplainAnswer, row: int) -> dict[str, Any]:
         "groups": _groups(answer, row),
         "removal": None if answer.removal is None else plain(answer.removal[row]),
         "quality": plain(answer.quality[row]),
+        "approximations": list(answer.approximations),
         "runs": answer.runs.to_dict(),
         "cached": answer.cached,
     }

