@@ -27,6 +27,7 @@ ACTIVATIONS: dict[str, tuple[tuple[str, tuple[str, ...], tuple[str, ...]], ...]]
 }
 # What is taken where activation_alpha and activation_beta end; of the others runtimes disagree.
 DEFAULTS = {"elu": {"alpha": 1.0}, "hardsigmoid": {"alpha": 0.2, "beta": 0.5}, "leakyrelu": {"alpha": 0.01}}
+DIRECTIONS = {"forward": (False,), "reverse": (True,), "bidirectional": (False, True)}
 
 
 @dataclass(frozen=True)
@@ -52,12 +53,21 @@ def applied(emit: Emitter, activation: Activation, x: str) -> str:
     return x
 
 
-def activations_of(node: Node, defaults: tuple[str, ...], count: int) -> list[Activation]:
+def turns_of(node: Node) -> tuple[bool, ...]:
+    """For each direction of a node, whether it walks backwards."""
+    spelled = node.attr("direction", b"forward").decode().lower()
+    if spelled not in DIRECTIONS:
+        raise node.refuse(f"attribute 'direction' is {spelled!r}, expected one of {', '.join(DIRECTIONS)}")
+    return DIRECTIONS[spelled]
+
+
+def activations_of(node: Node, defaults: tuple[str, ...]) -> list[Activation]:
     """Those of all directions in turn; alphas and betas belong to the activations that have one, in their order."""
-    stated = tuple(name.decode() for name in node.attr("activations", ()))
-    names = [name.lower() for name in stated or defaults]
-    if len(names) != len(defaults):
-        raise node.refuse(f"attribute 'activations' has {len(names)} names, expected {len(defaults)}")
+    stated, count = tuple(name.decode() for name in node.attr("activations", ())), len(defaults)
+    names = [name.lower() for name in stated or defaults * len(turns_of(node))]
+    expected = count * len(turns_of(node))
+    if len(names) != expected:
+        raise node.refuse(f"attribute 'activations' has {len(names)} names, expected {expected}")
     left = {key: iter(node.attr(f"activation_{key}", ())) for key in ("alpha", "beta")}
     clip = node.attr("clip")
     made = []

@@ -23,9 +23,8 @@ from ..between import Chord, halfway
 from ..emit import Emitter
 from ..graph import Node
 from ..registry import Gradients, Registry
-from .gates import Activation, Step, activations_of
+from .gates import Activation, Step, activations_of, turns_of
 
-DIRECTIONS = {"forward": (False,), "reverse": (True,), "bidirectional": (False, True)}
 INITIAL_H, INITIAL_C = 5, 6
 
 Values = tuple[str, ...]
@@ -227,13 +226,9 @@ def swept(
 def _walks(
     emit: Emitter, node: Node, defaults: tuple[str, ...], registry: Registry, ends: tuple[Node, ...]
 ) -> Iterator[Walk]:
-    spelled = node.attr("direction", b"forward").decode().lower()
-    if spelled not in DIRECTIONS:
-        raise node.refuse(f"attribute 'direction' is {spelled!r}, expected one of {', '.join(DIRECTIONS)}")
     if int(node.attr("layout", 0)):
         raise node.refuse("attribute 'layout' is 1 in a domain where it is not written out")
-    turns, count = DIRECTIONS[spelled], len(defaults)
-    each = activations_of(node, defaults * len(turns), count)
+    turns, count, each = turns_of(node), len(defaults), activations_of(node, defaults)
     alive = _alive(emit, node)
     for d, backwards in enumerate(turns):
         own = tuple(each[d * count : (d + 1) * count])

@@ -19,19 +19,13 @@ from ..between import Chord, halfway
 from ..emit import Emitter
 from ..graph import Node
 from ..registry import Gradients, Registry
-from . import gru, lstm, rnn
 from .normalize import per_channel
 from .recurrent import swept
 from .reduce import is_identity, kept
-from .secant import SECANT
+from .secant import SECANT, SWEEPS
 
 RESCALE = Registry(SECANT)
 rescale = RESCALE.vjp
-SWEEPS = {
-    "GRU": (gru.sweep_gru, gru.ACTIVATIONS),
-    "LSTM": (lstm.sweep_lstm, lstm.ACTIVATIONS),
-    "RNN": (rnn.sweep_rnn, rnn.ACTIVATIONS),
-}
 SCALED = frozenset({"Acosh", "Log", "Pow"})  # functions whose own scale is that of what they are given
 
 

@@ -19,18 +19,28 @@ from ..between import Chord, halfway
 from ..emit import Emitter
 from ..graph import Node
 from ..registry import REGISTRY, Gradients, Registry
+from . import gru, lstm, rnn
 from .activations import prelu
 from .elementwise import clip, only_where
+from .gates import activations_of
 from .pool import POOL_ATTRIBUTES
+from .recurrent import swept
 from .reduce import is_identity, kept
 
 SECANT = Registry(REGISTRY)
 secant = SECANT.vjp
+SWEEPS = {
+    "GRU": (gru.sweep_gru, gru.ACTIVATIONS),
+    "LSTM": (lstm.sweep_lstm, lstm.ACTIVATIONS),
+    "RNN": (rnn.sweep_rnn, rnn.ACTIVATIONS),
+}
 
 
 def jumps(node: Node, moving: Collection[str]) -> bool:
     """Whether the node's gradient may jump when the values in `moving` change: it has a rule here, and Where only
-    between conditions."""
+    between conditions, a recurrent node only in its activations."""
+    if node.op in SWEEPS and not _bends(node):
+        return False
     changing = node.inputs[:1] if node.op == "Where" else node.inputs
     return ("", node.op) in SECANT.rules and not node.domain and not set(changing).isdisjoint(moving)
 
@@ -242,3 +252,18 @@ def _own_places(emit: Emitter, node: Node) -> str:
     x = node.inputs[0]
     _, places = emit.node("MaxPool", [x], {name: node.attr(name) for name in POOL_ATTRIBUTES}, 2)
     return emit.mod(places, emit.reduce_prod(emit.dims(x, 1), keepdims=1))
+
+
+@secant("GRU", "LSTM", "RNN", many=True)
+def recurrent(emit: Emitter, node: Chord, grads: list[str | None]) -> Gradients:
+    """With kinks placed in its activations, or the gradient halfway where those are smooth."""
+    if not _bends(node):
+        return REGISTRY.find(node).rule(emit, node, grads)
+    sweep, activations = SWEEPS[node.op]
+    return swept(emit, node, grads, sweep, activations, SECANT, (node.start, node.stop))
+
+
+def _bends(node: Node) -> bool:
+    """Whether an activation of a recurrent node has a kink."""
+    each = activations_of(node, SWEEPS[node.op][1])
+    return any(("", step.op) in SECANT.rules for activation in each for step in activation)

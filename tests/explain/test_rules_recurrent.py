@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any
@@ -14,7 +15,8 @@ from onnx import TensorProto, helper, numpy_helper
 
 import explain
 from tests.explain.recurrences import FUNCTIONS, GATES, recurrence
-from tests.explain.single import session, spelled, variants
+from tests.explain.single import Case, Const, case, numbers, session, spelled, variants
+from tests.explain.single import check as check_case
 
 X, H = 3, 4  # sizes of the input and of the state
 PLACES = ("x", "w", "r", "b", "lengths", "h0", "c0", "p")
@@ -208,6 +210,28 @@ def test_gradients_are_those_of_the_equations(form: Form) -> None:
 def test_case_does_not_matter_in_names_of_activations() -> None:
     form = Form("GRU", attributes={"activations": ["HARDSIGMOID", "tanh"]}, scale=0.4)
     check(form, replace(form, attributes={"activations": ["HardSigmoid", "Tanh"]}))
+
+
+def states(op: str, *operands: Any) -> torch.Tensor:
+    """Y of tensors or arrays."""
+    return recurrence(op, hidden_size=H)(*(torch.as_tensor(operand) for operand in operands))[0]
+
+
+def plain(op: str) -> Case:
+    """The node alone, time first."""
+    weights = [Const(numbers(1, GATES[op] * H, size, seed=size)) for size in (X, H)]
+    judge, bias = functools.partial(states, op), Const(numbers(1, 2 * GATES[op] * H))
+    inputs, also = (numbers(4, 2, X), *weights, bias), ((numbers(7, 3, X), *weights, bias),)
+    formula = lambda *operands: judge(*operands).numpy()  # noqa: E731 - the same of arrays
+    return case(op, *inputs, judge=judge, formula=formula, also=also, hidden_size=H)
+
+
+CASES = [plain(op) for op in GATES]
+
+
+@pytest.mark.parametrize("subject", CASES, ids=str)
+def test_node_alone(subject: Case) -> None:
+    check_case(subject)
 
 
 WRONG = [

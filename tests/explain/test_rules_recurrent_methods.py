@@ -151,6 +151,21 @@ def test_a_smooth_network_is_walked_by_points() -> None:
     assert explain.compile(model, "path_gradient").digest == found.program_digest
 
 
+def test_kinks_inside_of_the_layer_are_placed() -> None:
+    """One stretch adds up exactly, and a few give the integral, where points would take hundreds."""
+    module = Reader("RNN relu")
+    model, x = explain.Model(exported(module)), 2 * rows(2, 9)
+    given: dict[str, Any] = {"baseline": {"x": np.zeros_like(x)}, "rule": "secant"}
+    single = attributed(model, x, "integrated_gradients", n_steps=1, **given)
+    assert max(abs(quality["completeness_gap"]) for quality in single.quality) < 1e-6
+    given["rule"] = "adaptive"
+    found = attributed(model, x, "integrated_gradients", tolerance=1e-3, **given)
+    assert explain.attribution_error(found.values["x"], integral(module, x)) < 1e-3
+    assert max(quality["evaluations"] for quality in found.quality) < 150
+    points = attributed(model, x, "integrated_gradients", **given | {"rule": "midpoint"}, n_steps=150)
+    assert explain.attribution_error(points.values["x"], integral(module, x)) > 1e-3
+
+
 @pytest.mark.parametrize("length", [8, 11])
 def test_stretches_of_time_are_players(length: int) -> None:
     """Exact SHAP of windows against the sum over all coalitions."""
