@@ -234,6 +234,18 @@ def test_node_alone(subject: Case) -> None:
     check_case(subject)
 
 
+@pytest.mark.parametrize("op", GATES)
+@pytest.mark.parametrize("opset", [7, 13, 14, 22])
+def test_older_and_newer_files(op: str, opset: int) -> None:
+    form = Form(op, ("b", "h0", "lengths"))
+    model, feeds = form.model(), form.feeds(5, 3)
+    model.opset_import[0].version = opset
+    value, gradients = form.judged(feeds)
+    program = explain.compile(model, "vjp")
+    found = session(program.model).run(["x.gradient"], feeds | {"all.cotangent": cotangent(value.shape)})[0]
+    assert explain.gradient_error(found, gradients["x"]).max() <= BOUND
+
+
 WRONG = [
     (Form("GRU"), {"linear_before_reset": 1}),
     (Form("LSTM"), {"input_forget": 1}),
