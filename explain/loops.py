@@ -1,7 +1,8 @@
 """Shapes of what a Loop hands from step to step: onnx's inference leaves them open, since a step may change them.
 
 A state is taken to keep the shape it begins with; what inference then finds behind one step says which axes do not, and
-they are given symbols of their own, until nothing changes. A state whose rank changes has no shape.
+they are given symbols of their own, until nothing changes; these tell whether a length is known to change. A state
+whose rank changes has no shape.
 """
 
 from __future__ import annotations
@@ -17,6 +18,7 @@ from .inside import all_bodies, all_nodes
 from .types import Dim
 
 ROUNDS = 64
+GROWN = " grown"
 DOMAINS = ("", "ai.onnx")
 Shapes = dict[str, list[Dim]]
 
@@ -37,9 +39,10 @@ class _State:
 def infer_types(model: onnx.ModelProto) -> onnx.ModelProto:
     """The model with types inferred, those of the states of Loops included."""
     model = shape_inference.infer_shapes(model, data_prop=True)
+    stated: dict[tuple[int, int], list[Dim] | None] = {}
     lost: set[tuple[int, int]] = set()
     for _ in range(ROUNDS if any(node.op_type == "Loop" for node in all_nodes(model.graph)) else 0):
-        changed = [_settle(state, lost) for state in _states(model.graph)]
+        changed = [_settle(state, stated, lost) for state in _states(model.graph)]
         if not any(changed):
             break
         model = shape_inference.infer_shapes(model, data_prop=True)
@@ -64,23 +67,36 @@ def _states(graph: onnx.GraphProto) -> Iterator[_State]:
                     yield _State((number, place), known[first], before, after, behind, body, here)
 
 
-def _settle(state: _State, lost: set[tuple[int, int]]) -> bool:
-    """Bring the shapes of a state one step closer to what holds for every step; says whether that changed any."""
+def _settle(state: _State, stated: dict[tuple[int, int], list[Dim] | None], lost: set[tuple[int, int]]) -> bool:
+    """Bring the shapes of a state one step closer to what holds for every step; says whether that changed any.
+
+    `stated` has what the file says of the sizes behind a step, of the states that were looked at, `lost` those whose
+    rank changes.
+    """
     if state.place in lost:
         return False
     before, after = _shape(state.before), _shape(state.after)
-    if before is None:
-        _state_shape(state.before, _opened(state.first, state.first, state))
+    if state.place not in stated:
+        _forget(state.body, sizes=False)  # a file may name open sizes as it likes
+        stated[state.place] = _shape(state.after)
+        declared = before if before is not None and len(before) == len(state.first) else state.first
+        first = [b if _is_open(a) else a for a, b in zip(state.first, declared, strict=True)]
+        _state_shape(state.before, _opened(first, first, state))
         return True
+    if before is None:
+        return False
     if len(before) != len(state.first) or (after is not None and len(before) != len(after)):
         lost.add(state.place)
         state.before.type.tensor_type.ClearField("shape")
-        _forget(state.body)
+        _forget(state.body, ranks=True)
         return True
     wide = _opened(before, state.first, state) if after is None else _opened(before, after, state)
     if wide != before:
         _forget(state.body)
         _state_shape(state.before, wide)
+        behind = stated[state.place]
+        if behind is not None:
+            _state_shape(state.after, behind)
         return True
     return bool(state.behind) and _state_behind(state, before)
 
@@ -101,20 +117,37 @@ def _state_behind(state: _State, shape: Sequence[Dim]) -> bool:
 def _opened(shape: Sequence[Dim], other: Sequence[Dim], state: _State) -> list[Dim]:
     """The shape with symbols where another one differs, or is open itself."""
     pairs = enumerate(zip(shape, other, strict=True))
-    return [a if a is not None and a == b else _symbol(state, axis) for axis, (a, b) in pairs]
+    return [a if a is not None and a == b else _symbol(state, axis, a, b) for axis, (a, b) in pairs]
 
 
-def _symbol(state: _State, axis: int) -> str:
-    return f"{state.before.name} {state.place[0]} axis {axis}"
+def _symbol(state: _State, axis: int, before: Dim, after: Dim) -> str:
+    own = f"{state.before.name} {state.place[0]} axis {axis}"
+    if isinstance(before, str) and before.startswith(own):
+        return before
+    return own + GROWN if isinstance(before, int) and not _is_open(after) else own
 
 
-def _forget(body: onnx.GraphProto) -> None:
-    """Take back what was inferred of a body, since it was inferred from other shapes."""
+def _is_open(dim: Dim) -> bool:
+    """Whether a size is not known to be that of anything else; onnx's inference gives such sizes names of its own."""
+    return dim is None or (isinstance(dim, str) and dim.startswith("unk__"))
+
+
+def grows(dim: Dim) -> bool:
+    """Whether an axis of a state has a length that the first step changes."""
+    return isinstance(dim, str) and dim.endswith(GROWN)
+
+
+def _forget(body: onnx.GraphProto, *, sizes: bool = True, ranks: bool = False) -> None:
+    """Take back names of sizes in a body, or sizes, or ranks too, since they were inferred from others."""
     for graph in (body, *all_bodies(body)):
-        del graph.value_info[:]
-        for value in graph.output:
-            if value.type.HasField("tensor_type"):
+        if ranks:
+            del graph.value_info[:]
+        for value in (*graph.value_info, *graph.output):
+            if ranks:
                 value.type.tensor_type.ClearField("shape")
+            for dim in value.type.tensor_type.shape.dim:
+                if sizes or dim.HasField("dim_param"):
+                    dim.Clear()
 
 
 def _shapes(graph: onnx.GraphProto) -> Shapes:

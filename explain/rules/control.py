@@ -16,6 +16,7 @@ from ..bodies import Way, choose, scan, tape
 from ..emit import Emitter
 from ..graph import Graph, Node, reads
 from ..inside import body_of
+from ..loops import grows
 from ..ranks import AS_FIRST, BROADCAST
 from ..registry import Pairs, Registry, Within, vjp
 from ..types import Dim
@@ -233,27 +234,30 @@ def _refuse_growth(steps: Steps) -> None:
             continue
         if before is None or after is None or len(before) != len(after):
             raise steps.node.refuse(f"the rank of its state {state.first!r} changes from step to step")
-        same = all(one == other and one is not None for one, other in zip(before, after, strict=True))
-        if not same and (_resized(steps.body, state) or any(map(_differ, first, after))):
+        open_axes = {i for i, (a, b) in enumerate(zip(before, after, strict=True)) if a != b or a is None}
+        if any(map(grows, before)) or open_axes & _resized(steps.body, state, len(before)):
             raise steps.node.refuse(
                 f"the shape of its state {state.first!r} changes from step to step: {list(first)} to {list(after)}"
             )
 
 
-def _differ(first: Dim, after: Dim) -> bool:
-    """Whether an axis surely, or for most sizes, has another length behind a step."""
-    open_size = after is None or (isinstance(after, str) and after.startswith("unk__"))  # as inference names one
-    return isinstance(first, int) and not open_size and first != after and (first == 1 or isinstance(after, int))
-
-
-def _resized(body: Graph, state: State) -> bool:
-    """Whether a state is made of the one before by operators that keep shapes and some that make other sizes."""
-    kept = {state.before}
-    sized = set[str]()
+def _resized(body: Graph, state: State, rank: int) -> set[int]:
+    """Axes to which operators give another length that stand between a state and the next, where all keep shapes."""
+    kept: dict[str, set[int]] = {state.before: set()}
     for node in body.nodes:
-        if node.op not in AS_FIRST | BROADCAST or kept.isdisjoint(node.inputs):
-            continue
-        kept.update(node.outputs)
-        if node.op in SIZING or not sized.isdisjoint(node.inputs):
-            sized.update(node.outputs)
-    return state.after in sized
+        given = [kept[name] for name in node.inputs if name in kept]
+        if node.op in AS_FIRST | BROADCAST and given:
+            axes = set[int]().union(*given, _lengths(node, rank))
+            axes = set(range(rank)) if axes and node.op == "Transpose" else axes
+            kept.update(dict.fromkeys(node.outputs, axes))
+    return kept.get(state.after, set())
+
+
+def _lengths(node: Node, rank: int) -> set[int]:
+    """Axes along which the results of a node have another length than its operand."""
+    axes = node.constant(3) if node.op == "Slice" else None
+    if node.op not in SIZING:
+        return set()
+    if node.op == "Concat":
+        return {int(node.attr("axis")) % rank}
+    return set(range(rank)) if axes is None else {int(axis) % rank for axis in axes}

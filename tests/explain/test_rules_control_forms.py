@@ -152,7 +152,7 @@ def test_differences_in_double_precision(t: int) -> None:
 
 GROWING = """
 g (float[n, 4] x) => (float[n, m] y) {
-    last = Loop <body = step (int64 i, bool go, float[n, k] h) => (bool on, float[n, l] after) {
+    last = Loop <body = step (int64 i, bool go, float[n, k] h) => (bool on, float[] after) {
             s = Sin (h)
             after = GROW
             on = Identity (go)
