@@ -133,7 +133,14 @@ def case_of_arrays(
     axes = batch_axes(manifest.inputs, manifest.outputs)
     by_row, data_files = manifest.batching.mode == "row", exported.data_files
     return Case(
-        model=model or explain.Model(exported.model, batch_axes=axes, row_by_row=by_row, data_files=data_files),
+        model=model
+        or explain.Model(
+            exported.model,
+            batch_axes=axes,
+            row_by_row=by_row,
+            data_files=data_files,
+            held=manifest.explanation.held,
+        ),
         served=exported.model,
         manifest=manifest,
         engine=engine,

@@ -47,6 +47,7 @@ def explanation(
     removal: Spec | None,
     row_by_row: bool = False,
     data_files: DataFiles | None = None,
+    held: Sequence[str] = (),
 ) -> ExplanationDefaults:
     """The methods on offer, why not the others, and what was told of defaults; what was left open, by kind of model."""
     removal = default_removal(inputs, background) if removal is None else removal
@@ -60,6 +61,7 @@ def explanation(
         removal=removal,
         row_by_row=row_by_row,
         data_files=data_files,
+        held=held,
     )
     return ExplanationDefaults(
         method=method if method in offered else preferred(inputs, features, offered, baseline),
@@ -69,6 +71,7 @@ def explanation(
         removal=removal,
         methods=offered,
         refused=refused,
+        held=list(held),
     )
 
 

@@ -41,7 +41,11 @@ def evaluate(
     axes = batch_axes(manifest.inputs, manifest.outputs)
     by_row = manifest.batching.mode == "row"
     model = explain.Model(
-        version.file("model"), batch_axes=axes, row_by_row=by_row, data_files=version.data_files() or None
+        version.file("model"),
+        batch_axes=axes,
+        row_by_row=by_row,
+        data_files=version.data_files() or None,
+        held=manifest.explanation.held,
     )
     background = _background(version)
     options = {

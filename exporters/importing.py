@@ -168,6 +168,7 @@ def _with_methods(exported: Exported, background: Mapping[str, Array] | None, *,
         removal=told.removal,
         row_by_row=draft.batching.mode == "row",
         data_files=exported.data_files,
+        held=told.held,
     )
     changes: dict[str, Any] = {"output": told.output or found.output, "layer": told.layer}
     if keep and told.methods:

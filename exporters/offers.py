@@ -32,10 +32,11 @@ def offers(
     removal: Any = None,
     row_by_row: bool = False,
     data_files: DataFiles | None = None,
+    held: Sequence[str] = (),
 ) -> tuple[list[str], dict[str, str]]:
     """The offered methods, in explain's order, and for each of the others one sentence."""
     axes = batch_axes(inputs, outputs)
-    handle = explain.Model(model, batch_axes=axes, row_by_row=row_by_row, data_files=data_files)
+    handle = explain.Model(model, batch_axes=axes, row_by_row=row_by_row, data_files=data_files, held=held)
     coverage = explain.coverage(handle)
     offered: list[str] = []
     refused: dict[str, str] = {}

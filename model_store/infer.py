@@ -14,9 +14,26 @@ from dataclasses import dataclass, field
 import onnx
 
 from .errors import InvalidManifest, RefusedModel, shown
-from .manifest import Batching, Dim, Feature, ImageSpec, InputKind, InputSpec, Manifest, OutputKind, OutputSpec
+from .manifest import (
+    Batching,
+    Dim,
+    ExplanationDefaults,
+    Feature,
+    ImageSpec,
+    InputKind,
+    InputSpec,
+    Manifest,
+    OutputKind,
+    OutputSpec,
+)
 
 MAX_FEATURES = 4096
+# What transformers' exporters call inputs that say where and how far to look, and not what there is to see.
+HELD = frozenset(
+    {"attention_mask", "cache_position", "decoder_attention_mask", "encoder_attention_mask", "pixel_attention_mask"}
+    | {"position_ids", "token_type_ids"}
+)
+CACHES = ("past_key_values", "past_key", "past_value", "cache.")
 
 _DTYPES = {
     "FLOAT16": "float16",
@@ -74,6 +91,7 @@ def infer_manifest(
         inputs=inputs,
         outputs=_outputs(file),
         features=features,
+        explanation=ExplanationDefaults(held=_held(file, inputs)),
         batching=batching or Batching(),
         lineage={"producer": f"{model.producer_name} {model.producer_version}".strip()},
     )
@@ -120,6 +138,19 @@ def _input(file: _File, value: onnx.ValueInfoProto, count: int) -> InputSpec:
     image = _image(file, plain, value)
     kind: InputKind = "image" if image else "tabular" if _is_tabular(file, plain, count) else "tensor"
     return InputSpec(plain.name, kind, dtype, shape, plain.batch_axis, image)
+
+
+def _held(file: _File, inputs: list[InputSpec]) -> list[str]:
+    """Inputs that go by the names of masks, positions and caches, beside others that are features."""
+    found = [spec.name for spec in inputs if spec.name in HELD or spec.name.startswith(CACHES)]
+    if not found or len(found) == len(inputs):
+        return []
+    listed = ", ".join(shown(name) for name in found[:6]) + (" and others" if len(found) > 6 else "")
+    file.unsure.append(
+        f"By their names, {listed} are no "
+        "features: explanations take them as they come. A manifest (`explanation.held`) says otherwise."
+    )
+    return found
 
 
 def _image(file: _File, spec: InputSpec, value: onnx.ValueInfoProto) -> ImageSpec | None:

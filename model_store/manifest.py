@@ -155,6 +155,7 @@ class ExplanationDefaults(msgspec.Struct, frozen=True, forbid_unknown_fields=Tru
 
     `groups`: true, features of one group are removed together; a spec ("positions", {"patches": {"size": 4}}) makes
     them of the input. `removal`: the spec of what takes the place of what is removed; null, the background or baseline.
+    `held`: inputs that are no features (attention masks, position ids, caches), taken as they come.
     """
 
     method: str | None = None
@@ -165,6 +166,7 @@ class ExplanationDefaults(msgspec.Struct, frozen=True, forbid_unknown_fields=Tru
     removal: str | dict[str, Any] | None = None
     methods: list[str] = []
     refused: dict[str, str] = {}
+    held: list[str] = []
 
 
 class Batching(msgspec.Struct, frozen=True, forbid_unknown_fields=True):

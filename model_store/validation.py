@@ -59,6 +59,7 @@ def check_sense(manifest: Manifest) -> None:
     _check_features(manifest)
     _check_batching(manifest)
     _check_explanation(manifest.explanation, [output.name for output in manifest.outputs])
+    _check_held(manifest.explanation.held, [spec.name for spec in manifest.inputs])
     for name, value in manifest.metrics.items():
         _finite(f"metrics.{name}", value)
 
@@ -267,6 +268,15 @@ def _check_explanation(explanation: ExplanationDefaults, outputs: list[str]) -> 
             raise InvalidManifest(f"explanation.refused.{method}", "is both offered and refused")
     if explanation.baseline is not None:
         _finite("explanation.baseline.value", explanation.baseline.value)
+
+
+def _check_held(held: list[str], inputs: list[str]) -> None:
+    _unique("explanation.held", "", held)
+    unknown = [name for name in held if name not in inputs]
+    if unknown:
+        raise InvalidManifest("explanation.held", f"got {shown(unknown[0])}, expected some of {inputs}")
+    if len(held) == len(inputs):
+        raise InvalidManifest("explanation.held", "names every input; at least one is a feature")
 
 
 def _finite(path: str, value: float) -> None:

@@ -132,6 +132,7 @@ class LoadedModel:
             row_by_row=one_at_a_time,
             run_rows=self.tuning.run_rows,
             data_files=self.data_files,
+            held=self.manifest.explanation.held,
         )
 
     @property

@@ -156,6 +156,8 @@ def _opened(model: Served) -> tuple[explain.Model, bytes, Manifest | None]:
         axes = batch_axes(manifest.inputs, manifest.outputs)
         files = model.data_files if isinstance(model, Exported) else model.data_files()
         by_row = manifest.batching.mode == "row"
-        return explain.Model(data, batch_axes=axes, row_by_row=by_row, data_files=files), data, manifest
+        held = manifest.explanation.held
+        handle = explain.Model(data, batch_axes=axes, row_by_row=by_row, data_files=files, held=held)
+        return handle, data, manifest
     handle = explain.Model.of(model)
     return handle, model if isinstance(model, bytes) else bytes(handle.proto.SerializeToString()), None

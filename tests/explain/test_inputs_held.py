@@ -179,6 +179,17 @@ def test_a_prepared_background_has_the_features() -> None:
         np.testing.assert_allclose(found.values["x"].reshape(2, -1).sum(axis=1), whole, rtol=3e-3, atol=1e-3)
 
 
+@pytest.mark.parametrize("cached", [0, 2])
+def test_checks_move_the_features_alone(cached: int) -> None:
+    """Figures of an answer are made by removing and moving features."""
+    handle = explain.Model(model(), held=HELD)
+    checks = ["deletion_insertion", "infidelity", "max_sensitivity"]
+    found = explain.attribute(
+        handle, feeds_of(cached), method="integrated_gradients", baseline=0.0, checks=checks, run=run
+    )
+    assert {"deletion_auc", "infidelity", "max_sensitivity"} <= set(found.quality[0])
+
+
 def test_without_holding_an_empty_cache_is_refused() -> None:
     """An input without elements has nothing to attribute to."""
     with pytest.raises(explain.InvalidInputs, match="which holds no elements"):

@@ -2,9 +2,18 @@
 
 import numpy as np
 import pytest
+from msgspec import structs
 from onnx import TensorProto, helper, numpy_helper
 
-from model_store import Batching, InvalidManifest, Manifest, RefusedModel, check_model, infer_manifest
+from model_store import (
+    Batching,
+    ExplanationDefaults,
+    InvalidManifest,
+    Manifest,
+    RefusedModel,
+    check_model,
+    infer_manifest,
+)
 
 ITEM = {"x": 0, "y": 0}
 
@@ -124,3 +133,17 @@ def test_a_shape_the_file_does_not_tell_is_inferred_told_or_missing():
 def test_a_bad_name_is_refused():
     with pytest.raises(InvalidManifest, match="name"):
         infer_manifest(build({"x": (FLOAT, ["n"])}, {"y": (FLOAT, ["n"])}), "../m", batch_axes=ITEM)
+
+
+def test_masks_positions_and_caches_are_held():
+    """By the names that exporters give them; a model of nothing else keeps its features."""
+    names = ["input_ids", "attention_mask", "position_ids", "past_key_values.0.key"]
+    made = build({name: (FLOAT, ["N", 2]) for name in names}, {"y": (FLOAT, ["N", 2])})
+    draft, unsure = infer_manifest(made, "text", batch_axes=dict.fromkeys([*names, "y"], 0))
+    assert draft.explanation.held == names[1:]
+    assert any("'attention_mask', 'position_ids'" in sentence and "are no features" in sentence for sentence in unsure)
+    alone = build({"attention_mask": (FLOAT, ["N", 2])}, {"y": (FLOAT, ["N", 2])})
+    assert infer_manifest(alone, "m", batch_axes={"attention_mask": 0, "y": 0})[0].explanation.held == []
+    for held, said in ((["other"], "expected some of"), (names, "names every input"), (names[1:2] * 2, "already")):
+        with pytest.raises(InvalidManifest, match=said):
+            structs.replace(draft, explanation=ExplanationDefaults(held=held)).validated()
