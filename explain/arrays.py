@@ -24,6 +24,8 @@ def check_inputs(model: Model, inputs: Mapping[str, Any], *, of_features: bool =
     if not isinstance(inputs, Mapping):
         raise InvalidInputs(f"inputs: came {type(inputs).__name__}, expected arrays by name for {', '.join(expected)}")
     for name in inputs:
+        if name in model.graph.constants:
+            raise InvalidInputs(f"input {name!r} has its value in the file, which programs hold; leave it out")
         if name not in expected:
             raise InvalidInputs(f"input {name!r} is unknown; expected {', '.join(expected)}")
     missing = [name for name in expected if name not in inputs]

@@ -23,6 +23,7 @@ from .errors import InvalidModel, InvalidParameter
 from .external import DataFiles
 from .graph import OPSET, Graph, Node
 from .inside import everywhere, give_constants
+from .kinds import nothing_to_explain
 from .leaves import Leaf, leaves_of
 from .prepare import has_function_body, opset_of, prepare
 from .quantized import ranges_at_run_time
@@ -166,7 +167,7 @@ class Model:
         floats = [name for name, kind in self.graph.outputs.items() if kind.is_float]
         if output is None:
             if not floats:
-                raise InvalidModel("the model has no floating-point output to explain")
+                raise InvalidModel(nothing_to_explain(self.proto.graph))
             return floats[0]
         if output not in floats:
             raise InvalidParameter(f"output: came {output!r}, expected one of {', '.join(floats)}")

@@ -24,6 +24,7 @@ from .expansions import expand as expand_foreign
 from .fold import fold_integers
 from .graph import OPSET
 from .inside import all_bodies, all_nodes, tell_apart
+from .kinds import with_tensors
 from .loops import infer_types
 from .order import sort_nodes
 from .precision import widen
@@ -62,6 +63,7 @@ def prepare(source: onnx.ModelProto, expand: Collection[str] = ()) -> onnx.Model
     model, weights = without_weights(source)
     sort_nodes(model.graph)
     model.ir_version = max(model.ir_version, CONSTANTS_APART)
+    with_tensors(model.graph)
     open_sizes(model.graph)
     for node in all_nodes(model.graph):
         if node.op_type in MISREAD and node.domain in DOMAINS:
