@@ -19,7 +19,6 @@ from ..inside import body_of
 from ..loops import grows
 from ..ranks import AS_FIRST, BROADCAST
 from ..registry import Pairs, Registry, Within, vjp
-from ..types import Dim
 
 
 @dataclass(frozen=True)
