@@ -16,6 +16,7 @@ from onnx import TensorProto, helper, numpy_helper
 
 from .errors import InvalidModel
 from .external import LARGE, DataFiles, external_data, is_external
+from .inside import all_nodes
 from .source import serialized
 
 READING = frozenset({"Add", "Div", "Gather", "GatherElements", "GatherND", "Mul", "Sub", "Where"})
@@ -29,7 +30,7 @@ def lasting_constants(graph: onnx.GraphProto) -> dict[str, np.ndarray]:
     Kernels and matrices are not among them: each session packs its own for speed, and holds no other copy of them.
     """
     declared = {value.name for value in graph.input}
-    packed = {name for node in graph.node if node.op_type not in READING for name in node.input}
+    packed = {name for node in all_nodes(graph) if node.op_type not in READING for name in node.input}
     return {
         tensor.name: numpy_helper.to_array(tensor)
         for tensor in graph.initializer

@@ -13,6 +13,7 @@ from onnx import helper, shape_inference
 from ..emit import Emitter
 from ..errors import RegistrationError, UnsupportedOperator
 from ..graph import OPSET, Graph, Node
+from ..inside import all_bodies, all_nodes
 
 Results = str | Sequence[str | None]
 Expansion = Callable[[Emitter, Node], Results]
@@ -37,7 +38,8 @@ def expansion(*operators: str, domain: str = MICROSOFT) -> Callable[[Expansion],
 
 
 def expand(model: onnx.ModelProto) -> onnx.ModelProto:
-    """The model with what can be expanded replaced; types inferred behind one node let the next be expanded.
+    """The model with what can be expanded replaced, inside of nodes too; types inferred behind one node let the next be
+    expanded.
 
     What refuses stays, except a node in LATER, which nothing could run: then its UnsupportedOperator is raised.
     """
@@ -61,13 +63,27 @@ def expand(model: onnx.ModelProto) -> onnx.ModelProto:
 
 
 def _expandable(model: onnx.ModelProto) -> list[tuple[str, str]]:
-    return [key for node in model.graph.node if (key := (node.domain, node.op_type)) in EXPANSIONS]
+    return [key for node in all_nodes(model.graph) if (key := (node.domain, node.op_type)) in EXPANSIONS]
 
 
 def _expand_once(model: onnx.ModelProto) -> list[tuple[Node, UnsupportedOperator]]:
     """Expand what does not refuse, in place; gives the nodes that did."""
-    graph = Graph.of(model)
-    own = {*graph.types, *(name for node in graph.nodes for name in (*node.inputs, *node.outputs))}
+    whole, taken = Graph.of(model), {name for node in all_nodes(model.graph) for name in (*node.input, *node.output)}
+    refused = []
+    for body in all_bodies(model.graph):
+        refused += _expand_graph(_around(whole, body), body, taken)
+    return refused + _expand_graph(whole, model.graph, taken)
+
+
+def _around(whole: Graph, body: onnx.GraphProto) -> Graph:
+    """A body among the values of the model."""
+    alone = Graph.of(onnx.ModelProto(graph=body))
+    constants, types = {**whole.constants, **alone.constants}, {**whole.types, **alone.types}
+    return Graph(body.node, alone.inputs, alone.outputs, constants, types, whole.opset)
+
+
+def _expand_graph(graph: Graph, proto: onnx.GraphProto, taken: set[str]) -> list[tuple[Node, UnsupportedOperator]]:
+    own = {*graph.types, *taken}
     emit = Emitter(own)
     for name, kind in graph.types.items():
         if kind.dtype != "unknown":
@@ -83,13 +99,14 @@ def _expand_once(model: onnx.ModelProto) -> list[tuple[Node, UnsupportedOperator
         except UnsupportedOperator as error:
             refused.append((node, error))
         emit.follow(node.proto)
-    for proto in emit.nodes:
-        for field in (proto.input, proto.output):
+    for made in emit.nodes:
+        for field in (made.input, made.output):
             field[:] = [renames.get(name, name) for name in field]
-    kept, constants = emit.finish(value.name for value in model.graph.output)
-    del model.graph.node[:]
-    model.graph.node.extend(kept)
-    model.graph.initializer.extend(constants)
+    kept, constants = emit.finish(value.name for value in proto.output)
+    del proto.node[:]
+    proto.node.extend(kept)
+    proto.initializer.extend(constants)
+    taken.update(name for node in kept for name in node.output)
     return refused
 
 

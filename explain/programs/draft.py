@@ -20,6 +20,7 @@ from ..emit import Emitter
 from ..errors import InvalidModel
 from ..external import ExternalData
 from ..graph import OPSET, Graph
+from ..inside import all_nodes
 from ..prepare import IR_VERSION
 from ..source import serialized
 from ..types import Dim, Shape, elem_type
@@ -156,7 +157,7 @@ class Draft:
         graph = helper.make_graph(nodes, name, self._inputs, self._outputs, constants, value_info=stated)
         opsets = [helper.make_opsetid("", OPSET)]
         for entry in self.model.prepared.opset_import:
-            if entry.domain not in ("", "ai.onnx") and any(node.domain == entry.domain for node in nodes):
+            if entry.domain not in ("", "ai.onnx") and any(node.domain == entry.domain for node in all_nodes(graph)):
                 opsets.append(helper.make_opsetid(entry.domain, entry.version))
         proto = helper.make_model(graph, opset_imports=opsets, producer_name="glasshouse", ir_version=IR_VERSION)
         limit = 1 if self.model.row_by_row else None

@@ -276,3 +276,27 @@ def test_a_state_that_begins_as_one_row_is_refused() -> None:
     model = parsed(text, {"two": np.array(2), "begin": np.zeros((1, 4), np.float32)})
     with pytest.raises(explain.UnsupportedOperator, match=r"state 'begin' changes from step to step: \[1, 4\] to"):
         explain.compile(model, "vjp")
+
+
+def test_what_runtimes_fuse_is_written_out_inside_too() -> None:
+    text = """<ir_version: 8, opset_import: ["" : 18, "com.microsoft" : 1]>
+    g (float[n, 4] x) => (float[n, 4] y) {
+        k = com.microsoft.QuickGelu <alpha = 1.5> (x)
+        y = Loop <body = step (int64 i, bool go, float[n, 4] h) => (bool on, float[n, 4] after) {
+                q = com.microsoft.QuickGelu <alpha = 1.5> (h)
+                r = com.microsoft.FastGelu (k)
+                after = Add (q, r)
+                on = Identity (go)
+            }> (two, , x)
+    }
+    """
+    model = onnx.parser.parse_model(text)
+    model.graph.initializer.append(onnx.numpy_helper.from_array(np.array(2), "two"))
+
+    def twin(x: torch.Tensor) -> torch.Tensor:
+        h, k = x, x * torch.sigmoid(1.5 * x)
+        for _ in range(2):
+            h = h * torch.sigmoid(1.5 * h) + torch.nn.functional.gelu(k, approximate="tanh")
+        return h
+
+    check_against(model, twin, {"x": numbers(3, 4, seed=77)})
