@@ -49,6 +49,7 @@ def scan(
     held = [body.take(body.fresh("state"), emit.dtype(name)) for name in states]
     slices = [body.take(body.fresh("slice"), emit.dtype(name)) for name in sequences]
     after, kept = step(body, held, slices)
+    _lift(emit, body, {*held, *slices})
     given = [_own(body, name) for name in (*after, *kept)]
     results = [emit.take(emit.fresh("scan"), body.dtype(name)) for name in given]
     inner = graph(body, [*held, *slices], given)
@@ -65,6 +66,21 @@ def scan(
     _state_ways(node, "output", kept_ways if kept_ways is not None else [plain] * len(kept))
     emit.nodes.append(node)
     return tuple(results)
+
+
+def _lift(emit: Emitter, body: Emitter, changing: set[str]) -> None:
+    """Compute around the steps what is the same in every one, such as matrices turned."""
+    kept = []
+    for node in body.nodes:
+        read = reads(node)
+        if read and changing.isdisjoint(read):
+            emit.nodes.append(node)
+            for name in filter(None, node.output):
+                emit.take(name, body.dtype(name))
+        else:
+            changing.update(node.output)
+            kept.append(node)
+    body.nodes[:] = kept
 
 
 def _state_ways(node: onnx.NodeProto, end: str, ways: Sequence[Way]) -> None:

@@ -58,3 +58,18 @@ def test_what_is_emitted_inside_is_not_known_outside() -> None:
     outside = emit.add("x", "x")
     assert outside != made
     assert emit.inside().add("x", "x") == outside
+
+
+def test_what_is_the_same_in_every_step_is_computed_around_them() -> None:
+    emit = Emitter()
+    for name in ("x", "h", "w"):
+        emit.take(name, "float32")
+
+    def step(body: Emitter, states: Sequence[str], slices: Sequence[str]) -> tuple[list[str], list[str]]:
+        turned = body.transpose("w", perm=[1, 0])
+        return [body.add(body.matmul(states[0], body.tanh(turned)), slices[0])], []
+
+    scan(emit, step, ["h"], ["x"])
+    *around, walk = emit.nodes
+    assert [node.op_type for node in around] == ["Transpose", "Tanh"]
+    assert [node.op_type for node in walk.attribute[0].g.node] == ["MatMul", "Add", "Identity"]
