@@ -78,7 +78,7 @@ def sweep_after(walk: Walk, grads: Sequence[str | None]) -> tuple[str, list[str]
         return [body.add(inner, body.mul(dh, on))], [dh]
 
     sequences = [walk.steps(emit.concat(to_z, to_r, to_q, axis=1)), walk.steps(on), *every]
-    first, dh = scan(emit, step, ends, sequences, backwards=not walk.backwards)
+    first, dh = scan(emit, step, ends, sequences, backwards=not walk.backwards, ranks=[2, 2, 2])
     rows = walk.rows(dh)
     dp = emit.mul(emit.concat(rows, rows, rows, axis=1), emit.concat(to_z, to_r, to_n, axis=1))
     return emit.matmul(dp, w), [walk.started(first)]
@@ -103,5 +103,5 @@ def sweep_before(walk: Walk, grads: Sequence[str | None]) -> tuple[str, list[str
         return [body.add(body.matmul(zr, r_zr), straight)], [zr, dn]
 
     sequences = [walk.steps(value) for value in (to_z, to_n, to_r, through, on)]
-    first, zr, dn = scan(emit, step, ends, [*sequences, *every], backwards=not walk.backwards)
+    first, zr, dn = scan(emit, step, ends, [*sequences, *every], backwards=not walk.backwards, ranks=[2, 2, 2])
     return emit.matmul(emit.concat(walk.rows(zr), walk.rows(dn), axis=1), w), [walk.started(first)]

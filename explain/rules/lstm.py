@@ -41,7 +41,7 @@ def sweep_lstm(walk: Walk, grads: Sequence[str | None]) -> tuple[str, list[str]]
         return [walk.leaving(body, body.matmul(dp, r), dh, others[: len(resting)]), body.mul(dc, keep)], [dp]
 
     sequences = [walk.steps(value) for value in (factors, onto_c, keep)]
-    dh, dc, dp = scan(emit, step, ends, [*sequences, *resting, *every], backwards=not walk.backwards)
+    dh, dc, dp = scan(emit, step, ends, [*sequences, *resting, *every], backwards=not walk.backwards, ranks=[2, 2, 2])
     return emit.matmul(walk.rows(dp), w), [walk.started(dh), walk.started(dc)]
 
 
@@ -115,7 +115,7 @@ def _cells(walk: Walk, end: Node, i: str, f: str, g: str) -> str:
     else:
         i, f = gates(emit, i, f)
         sequences = [walk.steps(walk.kept(f)), walk.steps(walk.masked(emit.mul(i, g)))]
-    _, before = scan(emit, step, [walk.initial(end, INITIAL_C)], sequences, backwards=walk.backwards)
+    _, before = scan(emit, step, [walk.initial(end, INITIAL_C)], sequences, backwards=walk.backwards, ranks=[2, 2, 2])
     return walk.rows(before)
 
 
