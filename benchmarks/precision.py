@@ -3,15 +3,15 @@
 A small BERT (4 layers of 256, random weights) as ONNX Runtime's tool writes it in float16, and a ResNet-18 as its
 quantiser writes it in bytes: with random weights (calibrated on 16 rows of noise), and trained for a few minutes on
 PneumoniaMNIST (28 x 28, shown at 64 x 64; calibrated on 64 pictures). Ranges are from the least to the largest number
-of the calibration unless a percentile is named. "error" is the largest difference of an item's
-attributions over its largest attribution, "L1" the sum of differences over the sum of attributions, "rank" Spearman's
-correlation of the absolute attributions; each is the mean over the rows. Targets are those of the original.
-`completeness` is the largest relative gap, `forward_gap` the largest difference from the reduced file's own answer,
-beside the largest answer. No figure is a time.
+of the calibration unless a percentile is named. "error" is the largest difference of an item's attributions over its
+largest attribution, "L1" the sum of differences over the sum of attributions, "rank" Spearman's correlation of the
+absolute attributions; each is the mean over the rows. Targets are those of the original. `completeness` is the largest
+relative gap, `forward_gap` the largest difference from the reduced file's own answer, beside the largest answer. No
+figure is a time.
 
-With activations of 16 bits little is left of the differences: what 8 bits change is the network itself, of
-which every Relu near 0 may decide otherwise. "nan" is where a row of noise has an answer beyond the calibrated range: it is clipped,
-and so its gradient is 0 at every element.
+With activations of 16 bits little is left of the differences: what 8 bits change is the network itself, of which every
+Relu near 0 may decide otherwise. "nan" is where a row of noise has an answer beyond the calibrated range: it is
+clipped, and so its gradient is 0 at every element.
 """
 
 from __future__ import annotations
