@@ -36,5 +36,7 @@ def sweep_rnn(walk: Walk, grads: Sequence[str | None]) -> tuple[str, list[str]]:
         dp = body.mul(dh, slope)
         return [walk.leaving(body, body.matmul(dp, r), dh, others[: len(resting)])], [dp]
 
-    dh, dp = scan(emit, step, ends, [walk.steps(slope), *resting, *every], backwards=not walk.backwards, ranks=[2, 2, 2])
+    dh, dp = scan(
+        emit, step, ends, [walk.steps(slope), *resting, *every], backwards=not walk.backwards, ranks=[2, 2, 2]
+    )
     return emit.matmul(walk.rows(dp), w), [walk.started(dh)]
