@@ -14,6 +14,7 @@ from sklearn.preprocessing import StandardScaler
 
 import explain
 import exporters
+from exporters.case import case_of_arrays
 from exporters.parity import client_inputs
 from exporters.running import predict
 from model_store import RefusedModel, Store
@@ -270,3 +271,21 @@ def test_labels_are_never_what_is_explained(taken_in, made):
     version, _ = taken_in(made(nodes, {"x": (FLOAT, ["n", 3])}, outputs, {"w": W}))
     assert [spec.name for spec in version.manifest.outputs] == ["label", "scores"]
     assert version.manifest.explanation.output == "scores"
+
+
+def test_inputs_that_are_no_features_are_held(tmp_path, engine):
+    """An attention mask goes by its name; what is offered knows of it, and so does the certificate's handle."""
+    nodes = [onnx.helper.make_node("Mul", ["x", "attention_mask"], ["m"]), onnx.helper.make_node("Tanh", ["m"], ["y"])]
+    names = ("x", "attention_mask", "y")
+    ends = [onnx.helper.make_tensor_value_info(name, onnx.TensorProto.FLOAT, ["N", 3]) for name in names]
+    graph = onnx.helper.make_graph(nodes, "masked", ends[:2], ends[2:])
+    made = onnx.helper.make_model(graph, opset_imports=[onnx.helper.make_opsetid("", 18)], ir_version=9)
+    onnx.save(made, tmp_path / "m.onnx")
+    exported, sentences = exporters.read_onnx(tmp_path / "m.onnx", name="m", engine=engine)
+    assert exported.manifest.explanation.held == ["attention_mask"]
+    assert any("'attention_mask' are no features" in sentence for sentence in sentences)
+    assert "'attention_mask' is held" in exported.manifest.explanation.refused["linear_shap"]
+    rows = {name: np.ones((2, 3), np.float32) for name in names[:2]}
+    case = case_of_arrays(exported, rows, [0, 1], engine)
+    found = case.explained("saliency", target=0)
+    assert set(found.values) == {"x"}
