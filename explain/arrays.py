@@ -8,10 +8,10 @@ from typing import Any
 
 import numpy as np
 
+from .dtypes import Type
 from .errors import InvalidInputs, InvalidParameter
 from .model import Model
 from .programs.draft import item_shape
-from .types import Type
 
 Arrays = dict[str, np.ndarray]
 

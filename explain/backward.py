@@ -10,10 +10,10 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Protocol
 
+from .dtypes import FLOATS, Shape
 from .emit import Emitter
 from .graph import Graph, Node, reads
 from .registry import REGISTRY, Broadcasts, Gradients, Registry, Within
-from .types import FLOATS, Shape
 
 
 class View(Protocol):

@@ -11,9 +11,9 @@ from typing import NamedTuple
 import onnx
 from onnx import helper
 
+from .dtypes import elem_type
 from .emit import Emitter
 from .graph import bodies, reads
-from .types import elem_type
 
 Step = Callable[[Emitter, Sequence[str], Sequence[str]], tuple[Sequence[str], Sequence[str]]]
 Branch = Callable[[Emitter], Sequence[str]]

@@ -15,8 +15,8 @@ import numpy as np
 import onnx
 from onnx import defs, helper, numpy_helper
 
+from .dtypes import Dim, Shape, elem_type
 from .graph import OPSET, Graph, reads
-from .types import Dim, Shape, elem_type
 
 Operand = str | float | int | Sequence[int] | np.ndarray
 # Names that Python or this class already use for something else.

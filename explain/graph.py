@@ -17,9 +17,9 @@ import numpy as np
 import onnx
 from onnx import helper, numpy_helper
 
+from .dtypes import UNKNOWN, Shape, Type, dtype_of, type_of
 from .errors import UnsupportedOperator
 from .external import ExternalData, is_external
-from .types import UNKNOWN, Shape, Type, dtype_of, type_of
 
 OPSET = 18
 WITHOUT = ExternalData()

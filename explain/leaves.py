@@ -8,9 +8,9 @@ from dataclasses import dataclass
 import numpy as np
 
 from .backward import differentiable_path
+from .dtypes import Dim, Shape
 from .errors import MethodUnavailable
 from .graph import Graph, Node, bodies, reads
-from .types import Dim, Shape
 
 MOVES = ("Expand", "Reshape", "Squeeze", "Transpose", "Unsqueeze")
 

@@ -18,11 +18,11 @@ import numpy as np
 import onnx
 from onnx import numpy_helper
 
+from ..dtypes import FLOATS
 from ..errors import InvalidParameter, MethodUnavailable
 from ..graph import Graph, Node
 from ..model import Model, ModelLike
 from ..source import LIMIT
-from ..types import FLOATS
 
 Order = Literal["all", "cascading", "independent"]
 ORDERS = ("all", "cascading", "independent")

@@ -16,6 +16,7 @@ import numpy as np
 import onnx
 from onnx import helper
 
+from ..dtypes import Dim, Shape, elem_type
 from ..emit import Emitter
 from ..errors import InvalidModel
 from ..external import ExternalData
@@ -23,7 +24,6 @@ from ..graph import OPSET, Graph
 from ..inside import all_nodes
 from ..prepare import IR_VERSION
 from ..source import serialized
-from ..types import Dim, Shape, elem_type
 from ..weights import lasting_constants
 
 if TYPE_CHECKING:

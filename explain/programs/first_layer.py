@@ -12,10 +12,10 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
+from ..dtypes import Dim, Shape
 from ..errors import MethodUnavailable
 from ..graph import Graph, Node, reads
 from ..model import Explained, Model
-from ..types import Dim, Shape
 from .draft import Draft, Program
 from .masked_forward import Background, Groups, masked_draft, masked_rows, state_means
 

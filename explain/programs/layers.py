@@ -6,10 +6,10 @@ from dataclasses import dataclass
 from math import isqrt
 
 from ..backward import differentiable_path
+from ..dtypes import Shape
 from ..errors import InvalidParameter, MethodUnavailable
 from ..graph import Node
 from ..model import Explained, Model
-from ..types import Shape
 
 EXTRA_TOKENS = 5  # a class token, a distillation token, up to four registers
 

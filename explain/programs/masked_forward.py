@@ -15,10 +15,10 @@ from typing import Literal, get_args
 
 import numpy as np
 
+from ..dtypes import Shape, elem_type
 from ..emit import Emitter
 from ..errors import InvalidParameter
 from ..model import Model
-from ..types import Shape, elem_type
 from .draft import Draft, Kind, Program, free, item_shape
 from .target import repeat_items
 

@@ -11,11 +11,11 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from ..dtypes import Shape
 from ..emit import Emitter
 from ..errors import MethodUnavailable
 from ..graph import Graph
 from ..model import Explained, Leaf, Model
-from ..types import Shape
 from .draft import Draft, free, item_shape
 from .target import declare_target, repeat_items
 

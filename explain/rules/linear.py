@@ -2,10 +2,10 @@
 
 from string import ascii_letters
 
+from ..dtypes import Dim
 from ..emit import Emitter
 from ..graph import Node
 from ..registry import Gradients, vjp
-from ..types import Dim
 
 
 @vjp("Gemm", broadcasts=None)

@@ -6,9 +6,9 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from ..dtypes import Shape
 from ..emit import Emitter
 from ..graph import Node
-from ..types import Shape
 
 
 @dataclass(frozen=True)

@@ -9,8 +9,8 @@ import onnx
 import pytest
 from onnx import TensorProto, helper, numpy_helper
 
+from explain.dtypes import elem_type
 from explain.emit import Emitter
-from explain.types import elem_type
 from tests.explain.single import session
 
 

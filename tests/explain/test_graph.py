@@ -10,9 +10,9 @@ import pytest
 from onnx import TensorProto, helper, numpy_helper
 
 import explain
+from explain.dtypes import UNKNOWN, Type, elem_type
 from explain.graph import Graph, reads
 from explain.prepare import prepare
-from explain.types import UNKNOWN, Type, elem_type
 from tests.explain.single import session
 
 N = helper.make_node
