@@ -57,7 +57,17 @@ HELD: dict[str, tuple[str, ...]] = {
 }
 
 # Operators with floating-point inputs and outputs and no gradient to check: flat, or drawn at random.
-FLAT = {"Bernoulli", "Ceil", "Floor", "Hardmax", "OneHot", "Round", "Sign", "ai.onnx.ml::Binarizer"}
+FLAT = {
+    "Bernoulli",
+    "Ceil",
+    "DynamicQuantizeLinear",
+    "Floor",
+    "Hardmax",
+    "OneHot",
+    "Round",
+    "Sign",
+    "ai.onnx.ml::Binarizer",
+}
 
 NEITHER = "ONNX's reference walks no Scan backwards, ONNX Runtime has no recurrent operator in float64"
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -138,7 +139,7 @@ def test_weights_of_either_kind_are_cast_when_the_copy_is_made(dtype: str) -> No
     np.testing.assert_allclose(found["x.gradient"], np.tile(rounded.sum(1), (2, 1)), rtol=1e-5, atol=1e-5)
 
 
-def test_a_weight_in_a_file_of_its_own_stays_there() -> None:
+def test_a_weight_in_a_file_of_its_own_stays_there(tmp_path: Path) -> None:
     w = numbers(64, 32, seed=2006).astype(np.float16)
     model = made(
         [("MatMul", ["x", "w"], ["y"])], {"x": ("float16", ["n", 64])}, {"y": ("float16", ["n", 32])}, {"w": w}
@@ -147,7 +148,9 @@ def test_a_weight_in_a_file_of_its_own_stays_there() -> None:
     tensor.ClearField("raw_data")
     tensor.data_location = TensorProto.EXTERNAL
     tensor.external_data.add(key="location", value="weights.bin")
-    program = explain.compile(model, "vjp")
+    (tmp_path / "weights.bin").write_bytes(w.tobytes())
+    handle = explain.Model(model, data_files={"weights.bin": tmp_path / "weights.bin"})
+    program = explain.compile(handle, "vjp")
     (held,) = [tensor for tensor in program.model.graph.initializer if tensor.name == "w"]
     assert (held.data_type, held.external_data[0].value) == (TensorProto.FLOAT16, "weights.bin")
     held.CopyFrom(numpy_helper.from_array(w, "w"))

@@ -17,9 +17,12 @@ from tests.explain.test_rules_stop import STOPS
 FILES = sorted(path.stem for path in Path(__file__).parent.glob("test_rules_*.py"))
 
 
+HOLDING = {"If", "Loop", "Scan"}  # test_rules_control.py
+
+
 def operators_with_a_case() -> set[str]:
     """Operators of which some file of rules tests a case."""
-    return {subject.op for subject in cases()} | BYTES | {"DynamicQuantizeLinear"}
+    return {subject.op for subject in cases()} | BYTES | {"DynamicQuantizeLinear"} | HOLDING
 
 
 def cases() -> list[Case]:
