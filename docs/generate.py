@@ -135,7 +135,7 @@ def operator_errors() -> dict[str, dict[str, Any]]:
 
 
 def _operators(registry: Any, found: dict[str, dict[str, Any]]) -> str:
-    errors, every = found["operators"], inside("explain.expansions", "EXPANSIONS")
+    errors, every = found["operators"], inside("explain.prepare.expansions", "EXPANSIONS")
     ruled = {key: entry.rule for key, entry in registry.rules.items() if key not in every or not key[0]}
     rows = [(operator_name(*key), f"rule in {_module(rule)}", _first_words(rule)) for key, rule in ruled.items()]
     inner = {(domain, name): ("", name) in ruled and (_is_later(domain) or not domain) for domain, name in every}
@@ -195,7 +195,7 @@ def operator_name(domain: str, name: str) -> str:
 
 def _is_later(domain: str) -> bool:
     """Whether a domain is that of operators of the default one which are newer than opset 18."""
-    return bool(domain == inside("explain.expansions", "LATER"))
+    return bool(domain == inside("explain.prepare.expansions", "LATER"))
 
 
 def _module(function: Any) -> str:

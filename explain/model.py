@@ -23,10 +23,8 @@ from .errors import InvalidModel, InvalidParameter
 from .external import DataFiles
 from .graph import OPSET, Graph, Node
 from .inside import everywhere, give_constants
-from .kinds import nothing_to_explain
 from .leaves import Leaf, leaves_of
-from .prepare import has_function_body, opset_of, prepare
-from .quantized import ranges_at_run_time
+from .prepare import has_function_body, nothing_to_explain, opset_of, prepare, ranges_at_run_time
 from .registry import REGISTRY
 from .source import checked_held, own_bytes, read, scalars, serialized
 from .trees.ensembles import is_ensemble

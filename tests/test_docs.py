@@ -92,7 +92,7 @@ def test_every_operator_is_there(generate: ModuleType) -> None:
     registry = importlib.import_module("explain.registry").REGISTRY
     rows = dict(re.findall(r"^\| `([^`]+)` \| ([^|]+) \|", page("operators.md"), re.MULTILINE))
     covered = {name for name, by in rows.items() if by.startswith(("rule", "written out"))}
-    written = importlib.import_module("explain.expansions").EXPANSIONS
+    written = importlib.import_module("explain.prepare.expansions").EXPANSIONS
     assert covered == {generate.operator_name(*key) for key in (*registry.rules, *written)}
     assert {name for name, by in rows.items() if by == "no gradient"} == {
         generate.operator_name(*key) for key in registry.stops

@@ -16,8 +16,8 @@ from ..bodies import Way, choose, scan, tape
 from ..emit import Emitter
 from ..graph import Graph, Node, reads
 from ..inside import body_of
-from ..loops import grows
-from ..ranks import AS_FIRST, BROADCAST
+from ..prepare.loops import grows
+from ..prepare.ranks import AS_FIRST, BROADCAST
 from ..registry import Pairs, Registry, Within, vjp
 
 

@@ -16,8 +16,8 @@ import numpy as np
 
 from ..between import Chord
 from ..emit import Emitter
-from ..expansions.registry import MICROSOFT
 from ..graph import Node
+from ..prepare.expansions.registry import MICROSOFT
 from ..registry import Gradients, vjp
 from .secant import SECANT, positive_share
 

@@ -85,52 +85,50 @@ def div(emit: Emitter, node: Node, grad: str) -> Gradients:
     return emit.mul(grad, halfway(emit, *inverses)), emit.neg(to_b)
 
 
-def _exponentials(emit: Emitter, node: Chord, axes: list[Any]) -> tuple[list[str], list[str], str]:
-    """Of z: e^(z - c) at both ends, their sums, and the slope of the exponential; c, the same for both ends, is halfway
-    between their largest z."""
-    z, least = node.ends(), float(np.finfo(emit.dtype(node.inputs[0])).min)
-    tops = [emit.max(emit.reduce_max(end, *axes, keepdims=1), np.array(least, emit.dtype(end))) for end in z]
-    top = emit.add(emit.mul(tops[0], 0.5), emit.mul(tops[1], 0.5))
-    u = (emit.sub(z[0], top), emit.sub(z[1], top))
-    e = (emit.exp(u[0]), emit.exp(u[1]))
-    slope, far = _slope(emit, u, e)
-    some = np.array(1e-18, dtype=emit.dtype(z[0]))  # where all is masked
-    sums = [emit.max(emit.reduce_sum(end, *axes, keepdims=1), some) for end in e]
-    return list(e), sums, emit.where(far, slope, emit.exp(halfway(emit, *u)))
+def _shares(emit: Emitter, node: Chord, axes: list[Any]) -> tuple[str, str]:
+    """Of z: m, what a share p = e^(z - L) of the softmax is of its logarithm, and the sum of m.
+
+    L is the logarithm of the sum of e^z. The chord of the exponential from z - L is m = (p' - p) / (log p' - log p), a
+    number between the two shares (their logarithmic mean); and as shares sum to 1 at both ends, what they change by
+    sums to 0: 0 = sum m (dz - dL), so dL = sum m dz / sum m. Nothing here grows with z.
+    """
+    dtype = emit.dtype(node.inputs[0])
+    least, lowest = (np.array(float(np.finfo(dtype).min) * part, dtype) for part in (0.5, 1e-8))
+    some, logs = np.array(np.finfo(dtype).tiny, dtype), []
+    for end in node.ends():
+        top = emit.max(emit.reduce_max(end, *axes, keepdims=1), least)
+        down = emit.max(emit.sub(end, top), lowest)  # what is masked stays a number
+        total = emit.max(emit.reduce_sum(emit.exp(down), *axes, keepdims=1), some)  # 0 where all is masked
+        logs.append(emit.sub(down, emit.log(total)))
+    slope, far = _slope(emit, (logs[0], logs[1]), (emit.exp(logs[0]), emit.exp(logs[1])))
+    share = emit.where(far, slope, emit.exp(halfway(emit, *logs)))
+    return share, emit.max(emit.reduce_sum(share, *axes, keepdims=1), some)
 
 
 @rescale("Softmax")
 def softmax(emit: Emitter, node: Chord, grad: str) -> Gradients:
-    """e^(z - c) / S: a quotient of exponentials."""
+    """dp = m (dz - dL)."""
     axes = [[int(node.attr("axis", -1))]]
-    e, sums, slope = _exponentials(emit, node, axes)
-    inverses = [emit.reciprocal(end) for end in sums]
-    by_sum = emit.reduce_sum(emit.mul(grad, halfway(emit, *e)), *axes, keepdims=1)
-    to_e = emit.sub(emit.mul(grad, halfway(emit, *inverses)), emit.mul(by_sum, emit.mul(*inverses)))
-    return emit.mul(slope, to_e)
+    share, whole = _shares(emit, node, axes)
+    mean = emit.div(emit.reduce_sum(emit.mul(grad, share), *axes, keepdims=1), whole)
+    return emit.mul(share, emit.sub(grad, mean))
 
 
 @rescale("LogSoftmax")
 def log_softmax(emit: Emitter, node: Chord, grad: str) -> Gradients:
-    """z - log S."""
+    """dz - dL."""
     axes = [[int(node.attr("axis", -1))]]
-    _, sums, slope = _exponentials(emit, node, axes)
-    whole = emit.mul(emit.reduce_sum(grad, *axes, keepdims=1), _log_slope(emit, sums))
-    return emit.sub(grad, emit.mul(slope, whole))
+    share, whole = _shares(emit, node, axes)
+    return emit.sub(grad, emit.mul(share, emit.div(emit.reduce_sum(grad, *axes, keepdims=1), whole)))
 
 
 @rescale("ReduceLogSumExp")
 def reduce_log_sum_exp(emit: Emitter, node: Chord, grad: str) -> Gradients:
+    """dL."""
     if is_identity(node):
         return grad
-    _, sums, slope = _exponentials(emit, node, list(filter(None, node.inputs[1:2])))
-    return emit.mul(slope, emit.mul(kept(emit, node, grad), _log_slope(emit, sums)))
-
-
-def _log_slope(emit: Emitter, sums: list[str]) -> str:
-    x = sums[0], sums[1]
-    slope, far = _slope(emit, x, (emit.log(x[0]), emit.log(x[1])), emit.max(*x))
-    return emit.where(far, slope, emit.reciprocal(halfway(emit, *x)))
+    share, whole = _shares(emit, node, list(filter(None, node.inputs[1:2])))
+    return emit.mul(share, emit.div(kept(emit, node, grad), whole))
 
 
 @rescale("ReduceL2")

@@ -17,9 +17,9 @@ from onnx import TensorProto, helper, numpy_helper
 from torch import nn
 
 import explain
-from explain.expansions import EXPANSIONS, MICROSOFT
-from explain.expansions.registry import expansion
 from explain.prepare import opset_of, prepare
+from explain.prepare.expansions import EXPANSIONS, MICROSOFT
+from explain.prepare.expansions.registry import expansion
 from tests.explain.single import assert_close, gradients, numbers, session
 
 N = helper.make_node

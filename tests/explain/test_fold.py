@@ -10,8 +10,8 @@ import pytest
 from onnx import TensorProto, helper, numpy_helper
 
 import explain
-from explain.fold import LARGEST, fold_integers
 from explain.prepare import prepare
+from explain.prepare.fold import LARGEST, fold_integers
 from tests.explain.single import gradients, numbers, session
 
 N = helper.make_node

@@ -10,7 +10,7 @@ import pytest
 from onnx import helper
 
 import explain
-from explain.order import sort_nodes
+from explain.prepare.order import sort_nodes
 from tests.explain.graphs import made, numbers, run, session
 
 NODES = [("Add", ["x", "w"], ["a"]), ("Neg", ["a"], ["b"]), ("Tanh", ["a"], ["c"]), ("Mul", ["b", "c"], ["y"])]

@@ -7,7 +7,7 @@ import onnx
 import pytest
 from onnx import TensorProto, helper, numpy_helper, shape_inference
 
-from explain.ranks import state_ranks
+from explain.prepare.ranks import state_ranks
 
 N = helper.make_node
 LOST = [N("Split", ["x", "sizes"], ["lost", "rest"], axis=1)]

@@ -12,7 +12,7 @@ import torch
 from onnx import TensorProto
 
 import explain
-from explain.expansions import EXPANSIONS, MICROSOFT
+from explain.prepare.expansions import EXPANSIONS, MICROSOFT
 from tests.explain.single import (
     Case,
     Const,

@@ -11,7 +11,7 @@ import torch
 from torch.nn import functional as F  # noqa: N812 - the name everybody gives it
 
 import explain
-from explain.expansions import EXPANSIONS
+from explain.prepare.expansions import EXPANSIONS
 from explain.registry import REGISTRY
 from tests.explain.bytes_made import STEP, agrees, fake, node, quantized_model, ranged
 from tests.explain.graphs import numbers, run
@@ -313,7 +313,7 @@ TESTED |= {"QGemm", "QAttention"}
 
 
 def test_every_operator_on_bytes_is_tested() -> None:
-    written = {op for (_, op), made in EXPANSIONS.items() if made.__module__ == "explain.expansions.quantized"}
+    written = {op for (_, op), made in EXPANSIONS.items() if made.__module__ == "explain.prepare.expansions.quantized"}
     assert written <= TESTED
     ruled = {op for (_, op), entry in REGISTRY.rules.items() if entry.rule.__module__ == "explain.rules.quantized"}
     assert ruled == {Q, D, "DynamicQuantizeLinear"}

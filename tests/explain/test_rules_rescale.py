@@ -97,6 +97,15 @@ def test_in_double_precision(op: str, change: float) -> None:
     assert gap <= 1e-9 * max(size, 1.0)
 
 
+@pytest.mark.parametrize("change", [30.0, 1000.0])
+@pytest.mark.parametrize("op", ["Softmax", "LogSoftmax", "ReduceLogSumExp"])
+def test_a_softmax_that_points_elsewhere_at_either_end(op: str, change: float) -> None:
+    """As attention does between two texts: shares of 1 become 0 and 0 become 1, and no number is larger for it."""
+    gap, size = missed(one(op, "float32", *APART[op]), *points(op, change, "float32"), by_reference=False)
+    assert gap <= 1e-5 * max(size, 1.0)
+    assert size <= 100 * change
+
+
 def test_every_rule_is_here() -> None:
     recurrent = {"GRU", "LSTM", "RNN"}  # in test_rules_recurrent_methods.py
     assert {op for _, op in RESCALE.rules} == {*UNARY, *APART, "Div", *recurrent}

@@ -21,7 +21,7 @@ from sklearn.preprocessing import Normalizer, StandardScaler
 from sklearn.svm import SVR
 
 import explain
-from explain.expansions import EXPANSIONS, ML
+from explain.prepare.expansions import EXPANSIONS, ML
 from explain.trees.ensembles import TREES
 from tests.explain.single import (
     Case,

@@ -128,7 +128,7 @@ def test_a_share_is_counted() -> None:
 
 @pytest.mark.parametrize(
     ("backlog", "headers", "status"),
-    [(0.0, {}, 200), (1.9, {}, 200), (2.1, {}, 429), (0.2, {"Glasshouse-Timeout-Ms": "100"}, 429)],
+    [(0.0, {}, 200), (0.9, {}, 200), (1.1, {}, 429), (0.2, {"Glasshouse-Timeout-Ms": "100"}, 429)],
 )
 def test_predictions_that_would_wait_too_long_are_refused_before_they_are_decoded(
     client: FlaskClient, monkeypatch: pytest.MonkeyPatch, backlog: float, headers: dict[str, str], status: int

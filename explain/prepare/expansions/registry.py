@@ -10,10 +10,10 @@ from collections.abc import Callable, Sequence
 import onnx
 from onnx import helper, shape_inference
 
-from ..emit import Emitter
-from ..errors import RegistrationError, UnsupportedOperator
-from ..graph import OPSET, Graph, Node
-from ..inside import all_bodies, all_nodes
+from ...emit import Emitter
+from ...errors import RegistrationError, UnsupportedOperator
+from ...graph import OPSET, Graph, Node
+from ...inside import all_bodies, all_nodes
 
 Results = str | Sequence[str | None]
 Expansion = Callable[[Emitter, Node], Results]

@@ -16,14 +16,15 @@ from typing import Any
 import onnx
 from onnx import defs, inliner, shape_inference, version_converter
 
+from ..errors import InvalidModel, UnsupportedOperator
+from ..graph import OPSET
+from ..inside import all_bodies, all_nodes, tell_apart
+from ..weights import constants_to_initializers, without_weights
 from .branches import take_branches
 from .converted import open_sizes, resize_as_it_was, softmax_as_it_was
-from .errors import InvalidModel, UnsupportedOperator
 from .expansions import EXPANSIONS, LATER
 from .expansions import expand as expand_foreign
 from .fold import fold_integers
-from .graph import OPSET
-from .inside import all_bodies, all_nodes, tell_apart
 from .kinds import with_tensors
 from .loops import infer_types
 from .order import sort_nodes
@@ -31,7 +32,6 @@ from .precision import widen
 from .quantized import dequantize, in_runtimes_domain, settle
 from .ranks import state_ranks
 from .sequences import resolve_sequences
-from .weights import constants_to_initializers, without_weights
 
 IR_VERSION = 10
 CONSTANTS_APART = 4  # before this version every initializer had to be an input too

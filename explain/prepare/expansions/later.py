@@ -4,9 +4,9 @@ import math
 
 import numpy as np
 
-from ..emit import Emitter
-from ..graph import Node
-from ..rules.windows import Windows
+from ...emit import Emitter
+from ...graph import Node
+from ...rules.windows import Windows
 from .registry import LATER, expansion
 
 

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import onnx
 
-from ..dtypes import elem_type
-from ..emit import Emitter
-from ..graph import Node
-from ..trees.ensembles import class_count, one_score, transform
+from ...dtypes import elem_type
+from ...emit import Emitter
+from ...graph import Node
+from ...trees.ensembles import class_count, one_score, transform
 from .registry import ML, expansion
 
 

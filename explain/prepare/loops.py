@@ -13,9 +13,9 @@ from dataclasses import dataclass
 import onnx
 from onnx import helper, shape_inference
 
-from .dtypes import Dim
-from .graph import bodies
-from .inside import all_bodies, all_nodes
+from ..dtypes import Dim
+from ..graph import bodies
+from ..inside import all_bodies, all_nodes
 
 ROUNDS = 64
 GROWN = " grown"

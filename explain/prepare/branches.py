@@ -15,9 +15,9 @@ import numpy as np
 import onnx
 from onnx import helper, numpy_helper
 
+from ..graph import bodies, reads, rename_node
+from ..inside import all_nodes
 from .fold import evaluated
-from .graph import bodies, reads, rename_node
-from .inside import all_nodes
 
 LARGE = 7919  # a size that nothing in a model is likely to be compared with; open sizes are this and more
 SMALL_OPERATORS = frozenset(

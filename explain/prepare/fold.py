@@ -16,7 +16,7 @@ import onnx
 from onnx import helper, numpy_helper
 from onnx.reference import ReferenceEvaluator
 
-from .graph import OPSET, bodies
+from ..graph import OPSET, bodies
 
 LARGEST = 1024
 RANKS = frozenset({"Shape", "Size"})

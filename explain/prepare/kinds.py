@@ -6,7 +6,7 @@ import numpy as np
 import onnx
 from onnx import helper, numpy_helper
 
-from .errors import InvalidModel
+from ..errors import InvalidModel
 
 DOMAINS = ("", "ai.onnx")
 SPELLED = {"sequence_type": "a sequence", "map_type": "a map", "optional_type": "an optional sequence"}

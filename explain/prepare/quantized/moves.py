@@ -8,7 +8,7 @@ from itertools import count
 import onnx
 from onnx import helper, numpy_helper
 
-from ..graph import reads
+from ...graph import reads
 
 # Which inputs of an operator are what it hands on; None is all of them.
 CARRIED: dict[str, tuple[int, ...] | None] = {

@@ -2,8 +2,8 @@
 
 import math
 
-from ..emit import Emitter
-from ..graph import Node
+from ...emit import Emitter
+from ...graph import Node
 from .registry import expansion
 
 

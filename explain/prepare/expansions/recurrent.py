@@ -2,8 +2,8 @@
 
 from collections.abc import Sequence
 
-from ..emit import Emitter
-from ..graph import Node
+from ...emit import Emitter
+from ...graph import Node
 from .registry import expansion
 
 BATCH_FIRST = {0: [2, 0, 1, 3]}  # of Y; the last states have the directions first

@@ -1,7 +1,7 @@
 """What ONNX Runtime makes of neighbours: products and convolutions with their activation, a sum, a factor."""
 
-from ..emit import Emitter
-from ..graph import Node
+from ...emit import Emitter
+from ...graph import Node
 from .registry import expansion
 
 CONV = ("auto_pad", "dilations", "group", "kernel_shape", "pads", "strides")

@@ -5,9 +5,9 @@ import math
 import numpy as np
 from onnx import helper
 
-from ..emit import Emitter
-from ..graph import Node
-from ..trees.ensembles import one_score, transform
+from ...emit import Emitter
+from ...graph import Node
+from ...trees.ensembles import one_score, transform
 from .registry import ML, expansion
 
 

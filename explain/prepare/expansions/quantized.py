@@ -1,7 +1,7 @@
 """Operators on bytes, written out: DequantizeLinear, the operator on numbers, QuantizeLinear (see quantized/)."""
 
-from ..emit import Emitter
-from ..graph import Node
+from ...emit import Emitter
+from ...graph import Node
 from .registry import LATER, MICROSOFT, expansion
 
 PADDED = ("auto_pad", "ceil_mode", "count_include_pad", "kernel_shape", "pads", "strides")

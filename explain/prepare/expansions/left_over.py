@@ -1,8 +1,8 @@
 """Nodes of other domains that could not be expanded into operators with rules say why."""
 
-from ..emit import Emitter
-from ..graph import Node
-from ..registry import Gradients, vjp
+from ...emit import Emitter
+from ...graph import Node
+from ...registry import Gradients, vjp
 from . import attention, fused, quantized, sequences, tabular  # noqa: F401 - they fill the table
 from .registry import EXPANSIONS, MICROSOFT, ML
 

@@ -15,8 +15,8 @@ import numpy as np
 import onnx
 from onnx import helper, numpy_helper
 
+from ..graph import bodies, reads
 from .branches import forget_types
-from .graph import bodies, reads
 
 
 @dataclass(frozen=True)

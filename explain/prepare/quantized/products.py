@@ -13,7 +13,7 @@ import numpy as np
 import onnx
 from onnx import TensorProto, helper, numpy_helper
 
-from ..graph import reads
+from ...graph import reads
 
 PRODUCTS = {"ConvInteger": "Conv", "MatMulInteger": "MatMul"}
 SCALED = {"DynamicQuantizeLinear": ("output", 1), "QuantizeLinear": ("input", 1)}

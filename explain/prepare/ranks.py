@@ -11,7 +11,7 @@ from dataclasses import dataclass, field
 import onnx
 from onnx import TensorProto, helper, numpy_helper
 
-from .graph import bodies
+from ..graph import bodies
 
 BROADCAST = frozenset(
     {"Add", "And", "BitwiseAnd", "BitwiseOr", "BitwiseXor", "Div", "Equal", "Greater", "GreaterOrEqual", "Less"}

@@ -16,7 +16,7 @@ import numpy as np
 import onnx
 from onnx import helper, numpy_helper
 
-from .graph import reads
+from ..graph import reads
 
 PLACED = 11  # the opset at which Resize says how it places its samples
 EDGE = ("coordinate_transformation_mode", "nearest_mode")

@@ -4,8 +4,8 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from ..emit import Emitter
-from ..graph import Node
+from ...emit import Emitter
+from ...graph import Node
 from .registry import expansion
 
 

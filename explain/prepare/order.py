@@ -5,7 +5,7 @@ from __future__ import annotations
 
 import onnx
 
-from .graph import reads
+from ..graph import reads
 
 
 def sort_nodes(graph: onnx.GraphProto) -> None:

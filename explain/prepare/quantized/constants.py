@@ -9,9 +9,9 @@ import numpy as np
 import onnx
 from onnx import TensorProto, helper, numpy_helper
 
-from ..external import LARGE
+from ...external import LARGE
+from ...graph import reads
 from ..fold import evaluated
-from ..graph import reads
 
 BYTES = frozenset({TensorProto.INT8, TensorProto.UINT8})
 HANDED_ON = frozenset({"Flatten", "Identity", "Reshape", "Squeeze", "Transpose", "Unsqueeze"})
