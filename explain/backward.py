@@ -65,7 +65,8 @@ def backward(
                 adjoints.setdefault(name, []).append(whole)
             continue
         results = _results(node, entry.rule(emit, view.node(node), grads if entry.many else grads[0]))
-        for name, result in zip(node.inputs[:1] if entry.first else node.inputs, results, strict=False):
+        inputs = node.inputs[:1] if entry.first else node.inputs
+        for name, result in zip(inputs, results[: len(inputs)], strict=True):
             if name not in path:
                 continue
             if result is None:
