@@ -17,7 +17,7 @@ from .errors import (
     ReadFailed,
     UnknownDecision,
 )
-from .log import AuditLog
+from .log import AuditLog, Recording
 from .migrations import migrate
 from .schema import check_entry, entry_schema
 
@@ -31,6 +31,7 @@ __all__ = [
     "InvalidDatabase",
     "InvalidDraft",
     "ReadFailed",
+    "Recording",
     "RowDraft",
     "UnknownDecision",
     "check_entry",

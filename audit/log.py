@@ -3,6 +3,8 @@
 import json
 import re
 import time
+from concurrent.futures import Future
+from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Any
 
@@ -21,6 +23,26 @@ from .ulid import new_ulid
 WELL_FORMED = re.compile(r"[0-9A-Z]{26}\.[0-9]{1,9}")
 
 
+@dataclass(frozen=True)
+class Recording:
+    """The decisions of a request on their way to the disk: `committed` ends when they are there.
+
+    Nobody is told the `ids` before that: `result` has to be asked.
+    """
+
+    ids: list[str]
+    committed: "Future[None]"
+
+    def result(self) -> list[str]:
+        """The ids, once they are committed. Raises CommitFailed (the transaction was rolled back)."""
+        try:
+            self.committed.result()
+        except (SQLAlchemyError, OverflowError) as error:
+            reason = getattr(error, "orig", None) or error
+            raise CommitFailed(f"request {self.ids[0].partition('.')[0]} could not be recorded: {reason}") from error
+        return self.ids
+
+
 class AuditLog:
     """Decisions in a migrated database; one log may be shared by any number of threads."""
 
@@ -33,17 +55,18 @@ class AuditLog:
 
         Raises InvalidDraft (nothing was written) or CommitFailed (the transaction was rolled back).
         """
+        return self.begin(draft).result()
+
+    def begin(self, draft: DecisionDraft) -> Recording:
+        """As `record`, without waiting for the disk. Raises InvalidDraft."""
         if not draft.rows:
             raise InvalidDraft("rows", "no row", "at least one")
         ulid, answered_at = new_ulid(), datetime.now(UTC)
         duration_ns = time.monotonic_ns() - draft.received_ns
         entries = [compose(draft, row, ulid, answered_at, duration_ns) for row in range(len(draft.rows))]
-        try:
-            self._commits.commit(Write.of(entries))
-        except (SQLAlchemyError, OverflowError) as error:
-            reason = getattr(error, "orig", None) or error
-            raise CommitFailed(f"request {ulid} could not be recorded: {reason}") from error
-        return [entry.id for entry in entries]
+        write = Write.of(entries)
+        self._commits.submit(write)
+        return Recording([entry.id for entry in entries], write.committed)
 
     def get(self, decision_id: str) -> Decision:
         """The decision of this id, its digests recomputed.

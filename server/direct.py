@@ -14,11 +14,12 @@ from http import HTTPStatus
 from typing import Any
 
 from .failed import failed
-from .following import Follower
-from .gateway import BODY, Application
+from .following import Followed, Follower
+from .gateway import BODY, HELD, Application, Held
 from .pool import MustWait
 from .routes.exchange import refuse_coding
-from .routes.infer import inferred
+from .routes.infer import Inferred, infer
+from .stages import NO_TRACE
 
 ADDRESS = re.compile(r"/v2/models/([^/]+)(?:/versions/([^/]+))?/infer", re.ASCII)
 PATTERNS = ("/v2/models/<name>/infer", "/v2/models/<name>/versions/<version>/infer")
@@ -41,18 +42,35 @@ class Direct:
             return self._application(environ, start_response)
         name, version = found.groups()
         followed = self._follower.follow(environ, ENDPOINT, PATTERNS[version is not None], name)
-        status = _OK
+        # A trace is the thread's that began it.
+        held = HELD in environ and followed.trace is NO_TRACE
         try:
-            content, headers = inferred(environ, followed, partial(_whole, environ), name, version)
+            begun: Inferred | Exception = infer(environ, followed, partial(_whole, environ), name, version, held=held)
         except MustWait:
             self._follower.abandon()
             raise
-        except Exception as error:  # as Flask's own handler of errors: whatever it is, it is answered
-            status, headers, content = failed(error, environ, followed)
-        headers = {**headers, **followed.trace.headers, "Content-Length": str(len(content))}
-        followed.end(status)
-        start_response(_LINES[status], list(headers.items()))
-        return [content]
+        except Exception as error:
+            begun = error
+        if held and isinstance(begun, Inferred) and begun.committed is not None:
+            environ[HELD] = Held(begun.committed, lambda: _answered(begun, environ, followed, start_response))
+            return ()
+        return _answered(begun, environ, followed, start_response)
+
+
+def _answered(
+    begun: Inferred | Exception, environ: dict[str, Any], followed: Followed, start_response: Any
+) -> Iterable[bytes]:
+    status = _OK
+    try:
+        if isinstance(begun, Exception):
+            raise begun
+        content, headers = begun.written()
+    except Exception as error:  # as Flask's own handler of errors: whatever it is, it is answered
+        status, headers, content = failed(error, environ, followed)
+    headers = {**headers, **followed.trace.headers, "Content-Length": str(len(content))}
+    followed.end(status)
+    start_response(_LINES[status], list(headers.items()))
+    return [content]
 
 
 def _whole(environ: dict[str, Any]) -> bytes:

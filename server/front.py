@@ -14,6 +14,7 @@ import contextlib
 import time
 from collections import deque
 from collections.abc import Callable
+from concurrent.futures import Future
 from functools import partial
 from typing import Any
 
@@ -23,10 +24,12 @@ from engine import EngineError
 
 from . import envelope, gateway
 from .errors import BadRequest, BodyTooLarge, BodyTooSlow, Overloaded, ServerError
-from .logs import access, flush, log
-from .pool import MustWait, Pool, step_aside, without_waiting
+from .logs import access, flush
+from .pool import MustWait, Pool, without_waiting
+from .reply import Reply
 
 LOOK_SECONDS = 0.001
+NOT_HERE: Future[None] = Future()  # stands for: a thread has to begin it
 # What may be done in the loop, before a thread could be woken for it: addresses, and the largest body.
 PROMPT = ("/infer", ":predict", "/v2/health/live")
 PROMPT_BYTES = 16 * 1024
@@ -104,29 +107,59 @@ class Front:
         except REFUSALS as error:
             self._refuse(scope, protocol, error, arrived, whole=body is not None)
             return
-        if self._prompt and scope.path.endswith(PROMPT) and self._answered_here(scope, protocol, body, arrived):
+        reply = Reply(scope, protocol, body, arrived, self._loop)
+        until = self._begun_here(reply) if self._prompt and scope.path.endswith(PROMPT) else NOT_HERE
+        if until is None:
             return
         self._under_way += 1
         answered = self._loop.create_future()
-        if not self._looking:
-            self._looking = True
-            self._loop.call_later(LOOK_SECONDS, self._look)
-        self._pool.submit(partial(self._answer_and_tell, scope, protocol, body, arrived, answered))
+        if until is NOT_HERE:
+            self._submit(reply, answered)
+        else:
+            self._hold(reply, until, answered)
         await answered
 
-    def _answered_here(self, scope: Any, protocol: Any, body: bytes, arrived: float) -> bool:
-        """Whether it could be answered without waiting for anything."""
-        if len(body) > PROMPT_BYTES or self._not_before.get(scope.path, 0.0) > arrived:
-            return False
+    def _begun_here(self, reply: Reply) -> Future[None] | None:
+        """As `Reply.begin`; `NOT_HERE` where something would have to be waited for in the loop."""
+        path = reply.scope.path
+        if len(reply.body) > PROMPT_BYTES or self._not_before.get(path, 0.0) > reply.arrived:
+            return NOT_HERE
         try:
             with without_waiting():
-                self._answer(scope, protocol, body, arrived)
+                return reply.begin(self._application)
         except MustWait:
             if len(self._not_before) >= MOST_REMEMBERED:
                 self._not_before.clear()
-            self._not_before[scope.path] = arrived + RETRY_SECONDS
-            return False
-        return True
+            self._not_before[path] = reply.arrived + RETRY_SECONDS
+            return NOT_HERE
+
+    def _submit(self, reply: Reply, answered: asyncio.Future[None]) -> None:
+        if not self._looking:
+            self._looking = True
+            self._loop.call_later(LOOK_SECONDS, self._look)
+        self._pool.submit(partial(self._answer, reply, answered))
+
+    def _answer(self, reply: Reply, answered: asyncio.Future[None]) -> None:
+        """In a thread, which answers by itself; the loop only learns that it is done."""
+        until = None
+        try:
+            until = reply.begin(self._application)
+        finally:
+            if until is None:
+                self._tell(answered)
+            else:
+                self._hold(reply, until, answered)
+
+    def _hold(self, reply: Reply, until: Future[None], answered: asyncio.Future[None]) -> None:
+        """Answers in the thread in which the waiting ends."""
+
+        def give(_: object) -> None:
+            try:
+                reply.give()
+            finally:
+                self._tell(answered)
+
+        until.add_done_callback(give)
 
     def _look(self) -> None:
         self._looking = self._pool.look()
@@ -207,42 +240,6 @@ class Front:
         protocol.response_bytes(status, list(headers.items()), content)
         self._refused(status, type(error).__name__)
         access(request_id, None, scope.method, scope.path, status, time.monotonic() - arrived)
-
-    def _answer_and_tell(
-        self, scope: Any, protocol: Any, body: bytes, arrived: float, answered: asyncio.Future[None]
-    ) -> None:
-        """In a thread, which answers by itself; the loop only learns that it is done."""
-        try:
-            self._answer(scope, protocol, body, arrived)
-        finally:
-            self._tell(answered)
-
-    def _answer(self, scope: Any, protocol: Any, body: bytes, arrived: float) -> None:
-        """Calls the application and answers. Raises MustWait in the loop."""
-        try:
-            status, headers, chunks = gateway.call(self._application, gateway.environ(scope, body, arrived))
-            try:
-                if gateway.is_streamed(headers):
-                    self._stream(protocol.response_stream(status, headers), chunks)
-                else:
-                    protocol.response_bytes(status, headers, b"".join(chunks))
-            finally:
-                gateway.close(chunks)
-        except Exception as error:  # the application has its own handlers: this is the front's own failure
-            log().error("request failed", extra={"error": type(error).__name__}, exc_info=error)
-            status, failed, content = envelope.failure(error)
-            protocol.response_bytes(status, list(failed.items()), content)
-
-    def _stream(self, transport: Any, chunks: Any) -> None:
-        """Piece by piece, until the client has left: then the pieces are closed, and the work behind them ends."""
-
-        async def send(piece: bytes) -> None:
-            await transport.send_bytes(piece)
-
-        step_aside()
-        with contextlib.suppress(ProtocolClosed, ProtocolError):
-            for piece in chunks:
-                asyncio.run_coroutine_threadsafe(send(piece), self._loop).result()
 
     def _tell(self, answered: asyncio.Future[None]) -> None:
         """Lets the loop know; one call for all that end before it looks."""

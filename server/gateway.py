@@ -8,17 +8,30 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Callable, Iterable
+from concurrent.futures import Future
 from functools import lru_cache
 from io import BytesIO
-from typing import Any
+from typing import Any, NamedTuple
 
 BODY = "glasshouse.body"
 ARRIVED = "glasshouse.arrived"
+HELD = "glasshouse.held"
 Headers = list[tuple[str, str]]
 Application = Callable[[dict[str, Any], Callable[..., Any]], Iterable[bytes]]
+Given = tuple[int, Headers, Iterable[bytes]]
 _NO_HTTP_PREFIX = {"content-type": "CONTENT_TYPE", "content-length": "CONTENT_LENGTH"}
 # The body has been read whole: how it was cut into pieces on the way is told to nobody.
 _UNTOLD = frozenset({"transfer-encoding", "content-length", "expect", "connection"})
+
+
+class Held(NamedTuple):
+    """What an application leaves under :data:`HELD`, where the environ has that, instead of answering at once.
+
+    The answer waits for ``until``, which takes no thread; ``finish`` then is what calling the application would be.
+    """
+
+    until: Future[None]
+    finish: Callable[[], Iterable[bytes]]
 
 
 def environ(scope: Any, body: bytes, arrived: float) -> dict[str, Any]:
@@ -49,6 +62,7 @@ def environ(scope: Any, body: bytes, arrived: float) -> dict[str, Any]:
         "wsgi.run_once": False,
         BODY: body,
         ARRIVED: arrived,
+        HELD: None,
     }
     for name, value in scope.headers.items():
         variable = _variable(name)
@@ -68,15 +82,27 @@ def _variable(name: str) -> str | None:
     return _NO_HTTP_PREFIX.get(name) or "HTTP_" + name.replace("-", "_").upper()
 
 
-def call(application: Application, variables: dict[str, Any]) -> tuple[int, Headers, Iterable[bytes]]:
-    """Status, headers and body of the application's answer; the body must be closed by who reads it."""
-    begun: list[Any] = []
+class Call:
+    """One call of a WSGI application. ``until`` is what its answer waits for; None where it need not wait."""
 
-    def start_response(status: str, headers: Headers, exc_info: Any = None) -> None:  # noqa: ARG001 # PEP 3333
-        begun[:] = (int(status[:3]), headers)
+    def __init__(self, application: Application, variables: dict[str, Any]) -> None:
+        self._status, self._headers = 0, Headers()
+        self._chunks = application(variables, self._start)
+        self._held: Held | None = variables.get(HELD)
 
-    chunks = application(variables, start_response)
-    return begun[0], begun[1], chunks
+    @property
+    def until(self) -> Future[None] | None:
+        """See above."""
+        return None if self._held is None else self._held.until
+
+    def answer(self) -> Given:
+        """Status, headers and body of the application's answer; the body must be closed by who reads it."""
+        if self._held is not None:
+            self._chunks = self._held.finish()
+        return self._status, self._headers, self._chunks
+
+    def _start(self, status: str, headers: Headers, exc_info: Any = None) -> None:  # noqa: ARG002 # PEP 3333
+        self._status, self._headers = int(status[:3]), headers
 
 
 def is_streamed(headers: Headers) -> bool:

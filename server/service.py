@@ -34,6 +34,7 @@ from .loaded import LoadedModel, naming
 from .messages import Answer, ExplainAnswer, ExplainRequest, PredictRequest, Runs
 from .metrics import Figures, Siblings
 from .pool import step_aside
+from .recording import Recorded
 from .repository import Repository
 from .runner import run_model
 from .traces import Traces
@@ -86,12 +87,18 @@ class Service:
 
     def predict(self, request: PredictRequest) -> Answer:
         """Predicts. A NaN in an output is recorded and handed on; a wire format that cannot carry it refuses."""
+        return self.predicted(request).result()
+
+    def predicted(self, request: PredictRequest, *, held: bool = False) -> Recorded[Answer]:
+        """The same, not waiting for the commit; with ``held`` nobody is going to wait for it in this thread."""
         clock = self._clock(request)
         loaded = self.models.resolve(request.model, request.version, clock.deadline)
         clock = clock.within(loaded.tuning.deadline_seconds)
         decoded = self._decoded(loaded, request, clock)
         answer = self._predicted(loaded, decoded, request, clock)
-        return self.figures.answered(self._recorded(answer, request, clock))
+        if not held and self.audit is not None:
+            step_aside()
+        return self._begun(answer, request, clock)
 
     def explain(self, request: ExplainRequest) -> ExplainAnswer:
         """Predicts and explains: the last of its `explanations`."""
@@ -118,7 +125,7 @@ class Service:
         if key is not None and (kept := self.results.get(key)) is not None:
             _require_time(clock)
             answer = kept_answer(loaded, decoded, kept, clock.runs)
-            yield self.figures.answered(self._recorded(answer, request, clock))
+            yield self._recorded(answer, request, clock)
             return
         predicted = self._predicted(loaded, decoded, request, clock)
         if records.not_finite(predicted.outputs):
@@ -129,7 +136,7 @@ class Service:
             if not answer.provisional:
                 if key is not None:
                     self.results.keep(key, answer)
-                answer = self.figures.answered(self._recorded(answer, request, clock))
+                answer = self._recorded(answer, request, clock)
             yield answer
 
     def cancel(self, request_id: str) -> None:
@@ -237,15 +244,19 @@ class Service:
         yield explained_answer(loaded, predicted, run, decoded, request, compared)
 
     def _recorded(self, answer: AnswerT, request: PredictRequest, clock: Clock) -> AnswerT:
-        if self.audit is None:
-            return answer
-        image = self.config.image or None
-        with request.trace.stage("record", clock.runs.stage_seconds):
-            draft = records.draft(answer, request, self.engine.info(), clock.received_at, clock.received_ns, image)
+        """The answer as it may be given: committed."""
+        if self.audit is not None:
             step_aside()
-            recorded = replace(answer, decisions=tuple(self.audit.record(draft)))
-        request.trace.say(decision_id=recorded.decision)
-        return recorded
+        return self._begun(answer, request, clock).result()
+
+    def _begun(self, answer: AnswerT, request: PredictRequest, clock: Clock) -> Recorded[AnswerT]:
+        """The answer on its way into the log, where decisions are recorded."""
+        begun, recording = time.perf_counter(), None
+        if self.audit is not None:
+            image = self.config.image or None
+            draft = records.draft(answer, request, self.engine.info(), clock.received_at, clock.received_ns, image)
+            recording = self.audit.begin(draft)
+        return Recorded(answer, recording, request.trace, self.figures, begun)
 
 
 def _require_outputs(loaded: LoadedModel, request: PredictRequest) -> None:

@@ -163,8 +163,8 @@ def _worker(config: Config, parent: int, places: Sequence[Place], shared: Path) 
         refused=service.figures.refused,
         # Asking an engine of another process may wait, which the loop must not.
         admit=(lambda *_: None) if places else partial(admit_prediction, service.engine, config),
-        # A commit, another process and a trace that is sent are waited for each time.
-        prompt=config.audit == "off" and not places and service.traces is None,
+        # Another process and a trace that is sent are waited for each time.
+        prompt=not places and service.traces is None,
     )
 
 

@@ -6,26 +6,57 @@ The Flask route in v2.py answers with it and, without Flask around it, `direct.p
 from __future__ import annotations
 
 from collections.abc import Callable
+from concurrent.futures import Future
+from dataclasses import dataclass
 
 from ..errors import BadRequest
 from ..following import Followed
-from ..messages import PredictRequest
+from ..messages import Answer, PredictRequest
+from ..recording import Recorded
 from ..wire import binary, v2
 from .exchange import Environ, admit, refuse_query, told
 
 HEADER_LENGTH = "HTTP_" + binary.HEADER.upper().replace("-", "_")
 
 
-def inferred(
-    environ: Environ, followed: Followed, body: Callable[[], bytes], name: str, version: str | None
-) -> tuple[bytes, dict[str, str]]:
-    """Tensors in, tensors out. Raises what the rooms raise."""
+@dataclass(frozen=True)
+class Inferred:
+    """A prediction that is found and not yet written down."""
+
+    environ: Environ
+    followed: Followed
+    framing: v2.InferBody
+    recorded: Recorded[Answer]
+
+    @property
+    def committed(self) -> Future[None] | None:
+        """What it waits for; None where nothing is recorded."""
+        return self.recorded.committed
+
+    def written(self) -> tuple[bytes, dict[str, str]]:
+        """Body and headers of the answer, waited for until it is committed. Raises what the rooms raise."""
+        answer = self.recorded.result()
+        content, headers = v2.infer_answer(answer, self.framing)
+        return content, told(self.environ, self.followed, answer, headers)
+
+
+def infer(
+    environ: Environ,
+    followed: Followed,
+    body: Callable[[], bytes],
+    name: str,
+    version: str | None,
+    *,
+    held: bool = False,
+) -> Inferred:
+    """Tensors in, tensors out. Raises what the rooms raise.
+
+    ``held``: nobody waits in this thread for the decision to be committed.
+    """
     asked, framing = read(environ, followed, body, name, version, "v2.infer")
     if framing.explain:
         raise BadRequest("explain", "it", "the address ending in /explain for this member")
-    answer = followed.service.predict(asked)
-    content, headers = v2.infer_answer(answer, framing)
-    return content, told(environ, followed, answer, headers)
+    return Inferred(environ, followed, framing, followed.service.predicted(asked, held=held))
 
 
 def read(

@@ -7,7 +7,8 @@ from flask import Blueprint, Response, g, request
 from .. import drawing
 from ..wire import negotiation, options, v2
 from .incoming import body, explaining, respond, service, written
-from .infer import inferred, read
+from .infer import infer as found
+from .infer import read
 
 blueprint = Blueprint("v2", __name__)
 
@@ -16,7 +17,7 @@ blueprint = Blueprint("v2", __name__)
 @blueprint.post("/v2/models/<name>/versions/<version>/infer")
 def infer(name: str, version: str | None = None) -> Response:
     """Tensors in, tensors out."""
-    return written(*inferred(request.environ, g.followed, body, name, version))
+    return written(*found(request.environ, g.followed, body, name, version).written())
 
 
 @blueprint.post("/v2/models/<name>/explain")

@@ -4,17 +4,20 @@ from __future__ import annotations
 
 import json
 import re
+import sqlite3
 from collections.abc import Callable
+from http import HTTPStatus
 from typing import Any
 
 import numpy as np
 import pytest
 from flask.testing import FlaskClient
-from werkzeug.test import TestResponse
+from werkzeug.test import Client, TestResponse
 
 from server import Config, direct
-from server.gateway import BODY
+from server.gateway import BODY, HELD, Call
 from server.pool import MustWait, step_aside, without_waiting
+from server.routes.incoming import EXTENSION
 
 ROWS = {"name": "x", "datatype": "FP32", "shape": [1, 3], "data": [1.5, -0.5, 1.0]}
 BAD = {"name": "x", "datatype": "FP32", "shape": [1, 2], "data": [-1.0, 1.0]}
@@ -43,21 +46,38 @@ ULID = re.compile(rb"[0-9A-Z]{26}")
 def answered(monkeypatch: pytest.MonkeyPatch) -> list[str]:
     """The names that were asked for without Flask."""
     found: list[str] = []
-    inferred = direct.inferred
+    infer = direct.infer
 
-    def note(environ: Any, followed: Any, body: Any, name: str, version: str | None) -> Any:
+    def note(environ: Any, followed: Any, body: Any, name: str, version: str | None, *, held: bool) -> Any:
         found.append(name)
-        return inferred(environ, followed, body, name, version)
+        return infer(environ, followed, body, name, version, held=held)
 
-    monkeypatch.setattr(direct, "inferred", note)
+    monkeypatch.setattr(direct, "infer", note)
     return found
 
 
-def ask(client: FlaskClient, asked: tuple[str, bytes, dict[str, str]], *, directly: bool) -> TestResponse:
+def ask(client: Client, asked: tuple[str, bytes, dict[str, str]], *, directly: bool) -> TestResponse:
     """As the front hands a request over, its body read; or as another server would."""
     path, body, headers = asked
     own = {BODY: body} if directly else {}
     return client.post(path, data=body, headers={"X-Request-Id": "same", **headers}, environ_overrides=own)
+
+
+class Holding:
+    """An application as the front calls it: what is held is given later. `held`: how many answers were."""
+
+    def __init__(self, application: Any) -> None:
+        self.application, self.held = application, 0
+
+    def __call__(self, environ: dict[str, Any], start_response: Any) -> Any:
+        """See PEP 3333."""
+        call = Call(self.application, environ | {HELD: None})
+        if call.until is not None:
+            self.held += 1
+            call.until.exception()
+        status, headers, chunks = call.answer()
+        start_response(f"{status} {HTTPStatus(status).phrase}", headers)
+        return chunks
 
 
 def seen(response: TestResponse) -> tuple[int, list[tuple[str, str]], bytes]:
@@ -74,6 +94,36 @@ def test_flask_answers_the_same(client: FlaskClient, answered: list[str], case: 
     directly = ask(client, ASKED[case], directly=True)
     assert bool(answered) == (case != "escaped")
     assert seen(directly) == seen(by_flask)
+
+
+@pytest.mark.parametrize("case", ASKED)
+def test_a_held_answer_is_the_same(client: FlaskClient, answered: list[str], case: str) -> None:
+    holding = Holding(client.application)
+    held = ask(Client(holding), ASKED[case], directly=True)
+    assert holding.held == (held.status_code == 200 or case == "no number")
+    assert bool(answered) == (case != "escaped")
+    assert seen(held) == seen(ask(client, ASKED[case], directly=False))
+    if "Glasshouse-Decision" in held.headers:
+        assert client.get(f"/v1/decisions/{held.headers['Glasshouse-Decision']}.0").status_code == 200
+
+
+def test_a_held_answer_that_is_not_committed_is_not_given(client: FlaskClient, config: Config) -> None:
+    service = client.application.extensions[EXTENSION]
+    with sqlite3.connect(config.database) as database:
+        database.execute("ALTER TABLE decision RENAME TO away")
+    holding = Holding(client.application)
+    response = ask(Client(holding), ASKED["json"], directly=True)
+    assert (holding.held, response.status_code) == (1, 503)
+    assert "outputs" not in response.get_json()
+    assert "Glasshouse-Decision" not in response.headers
+    with sqlite3.connect(config.database) as database:
+        database.execute("ALTER TABLE away RENAME TO decision")
+    database.close()
+    assert ask(Client(holding), ASKED["json"], directly=True).status_code == 200
+    assert service.audit.count() == 1
+    figures = client.get("/metrics").get_data(as_text=True)
+    (errors,) = [line for line in figures.splitlines() if "CommitFailed" in line]
+    assert errors.endswith(" 1.0")
 
 
 def test_the_comparison_tells_answers_apart(client: FlaskClient) -> None:
@@ -105,7 +155,7 @@ def test_what_would_wait_is_given_up_as_if_it_had_not_begun(
     open_client: Callable[[Config], FlaskClient], config: Config, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     client = open_client(config)
-    monkeypatch.setattr(direct, "inferred", lambda *_: step_aside())
+    monkeypatch.setattr(direct, "infer", lambda *_, **__: step_aside())
     with pytest.raises(MustWait), without_waiting():
         ask(client, ASKED["json"], directly=True)
     in_flight = [line for line in client.get("/metrics").get_data(as_text=True).splitlines() if "in_flight" in line]

@@ -177,7 +177,7 @@ class FailingLog:
     def __init__(self, error: Exception) -> None:
         self.error = error
 
-    def record(self, draft: audit.DecisionDraft) -> list[str]:
+    def begin(self, draft: audit.DecisionDraft) -> audit.Recording:
         raise self.error
 
 
