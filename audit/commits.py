@@ -10,6 +10,7 @@ import threading
 from collections.abc import Sequence
 from concurrent.futures import Future
 from dataclasses import dataclass, field
+from functools import cache
 from typing import Any
 
 import sqlalchemy as sa
@@ -20,8 +21,8 @@ from .tables import decision, payload
 from .tensors import Payload
 
 LARGEST = 64
+MOST_ROWS = 64  # of one statement
 IDLE_SECONDS = 5.0  # a writer that has nothing to write for so long ends; the next request starts another
-INSERT_DECISION, INSERT_PAYLOAD = sa.insert(decision), sa.insert(payload)
 
 
 @dataclass
@@ -97,11 +98,30 @@ class Commits:
         return None
 
     def _transaction(self, group: list[Write]) -> None:
-        payloads = [row for write in group for row in write.payloads]
         with self._engine.begin() as connection:
-            connection.execute(INSERT_DECISION, [row for write in group for row in write.decisions])
-            if payloads:
-                connection.execute(INSERT_PAYLOAD, payloads)
+            _insert(connection, decision, [row for write in group for row in write.decisions])
+            _insert(connection, payload, [row for write in group for row in write.payloads])
+
+
+def _insert(connection: sa.Connection, table: sa.Table, rows: list[dict[str, Any]]) -> None:
+    """Many rows a statement: for each of them the driver lets go of the interpreter, and waits to get it back."""
+    start = 0
+    while start < len(rows):
+        size = min(MOST_ROWS, 1 << (len(rows) - start).bit_length() - 1)
+        values = enumerate(rows[start : start + size])
+        connection.execute(
+            _statement(table, size), {f"{name}_{index}": row[name] for index, row in values for name in row}
+        )
+        start += size
+
+
+@cache
+def _statement(table: sa.Table, rows: int) -> sa.TextClause:
+    """Text, because SQLAlchemy compiles an insert of several rows anew at each execution. `rows` is a power of two, so
+    that there are few of them."""
+    names = table.columns.keys()
+    places = (", ".join(f":{name}_{row}" for name in names) for row in range(rows))
+    return sa.text(f"INSERT INTO {table.name} ({', '.join(names)}) VALUES {', '.join(f'({row})' for row in places)}")  # noqa: S608 # names of our own
 
 
 def _payload_row(entry: Entry, item: Payload) -> dict[str, Any]:

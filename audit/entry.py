@@ -95,8 +95,35 @@ def instant(field: str, moment: datetime) -> str:
     return moment.astimezone(UTC).replace(tzinfo=None).isoformat(timespec="microseconds") + "Z"
 
 
+class _NotPlain(Exception):
+    """There is something that is not of JSON's own types."""
+
+
 def plain(value: Any, path: str) -> Any:
     """A copy made of JSON's own types; raises InvalidDraft with the path of what JSON cannot say."""
+    try:
+        return _copied(value)
+    except _NotPlain:
+        return _made_plain(value, path)
+
+
+def _copied(value: Any) -> Any:
+    """The same where it is JSON's own already, without a path for each element; else raises _NotPlain."""
+    kind = value.__class__
+    if kind is str or kind is bool or value is None:
+        return value
+    if kind is int and -LARGEST_INTEGER <= value <= LARGEST_INTEGER:
+        return value
+    if kind is float and math.isfinite(value):
+        return value
+    if kind is list or kind is tuple:
+        return [_copied(item) for item in value]
+    if kind is dict and all(key.__class__ is str for key in value):
+        return {key: _copied(item) for key, item in value.items()}
+    raise _NotPlain
+
+
+def _made_plain(value: Any, path: str) -> Any:
     if isinstance(value, np.generic):
         value = value.item()
     if value is None or isinstance(value, bool | str):
@@ -110,9 +137,11 @@ def plain(value: Any, path: str) -> Any:
             raise InvalidDraft(path, str(value), "a finite number, or null")
         return value
     if isinstance(value, list | tuple):
-        return [plain(item, f"{path}[{index}]") for index, item in enumerate(value)]
+        return [_made_plain(item, f"{path}[{index}]") for index, item in enumerate(value)]
     if isinstance(value, Mapping):
-        return {_key(key, path): plain(item, f"{path}.{key}" if path else str(key)) for key, item in value.items()}
+        return {
+            _key(key, path): _made_plain(item, f"{path}.{key}" if path else str(key)) for key, item in value.items()
+        }
     raise InvalidDraft(
         path, f"a value of type {type(value).__name__}", "what JSON can hold; arrays go beside the entry"
     )
