@@ -80,8 +80,10 @@ class Schedule:
 
     def backlog(self, lane: Lane) -> float:
         """About how many seconds the work that waits in a lane will take; 0 for what was never run."""
-        seconds = (group.items * (self.pace.item_seconds(group.key) or 0.0) for group in self.lanes.groups(lane))
-        return sum(seconds)
+        return sum(
+            group.items * (self.pace.item_seconds(group.key) or 0.0) / self._at_a_time(group.first)
+            for group in self.lanes.groups(lane)
+        )
 
     def _order(self) -> tuple[Lane, ...]:
         explain = next(self.lanes.groups("explain"), None)
@@ -103,6 +105,11 @@ class Schedule:
     def _as_many_as_allowed(self, request: Request) -> bool:
         instances = request.knobs.instances
         return instances is not None and self._running[request.artifact.digest] >= instances
+
+    def _at_a_time(self, request: Request) -> int:
+        """How many runs of it there are room for."""
+        room = max(1, self._rules.threads // self._cost(request))
+        return min(room, request.knobs.instances or room)
 
     def _cost(self, request: Request) -> int:
         return min(request.session.threads, self._rules.threads)

@@ -80,14 +80,6 @@ class Config:
     waiting_requests: int = _setting(
         "integer", 256, "Requests that may wait for a thread of one worker; more are refused.", minimum=0
     )
-    wait_seconds: float = _setting(
-        "number",
-        0.25,
-        "Seconds that a request may have to wait for a thread, judged by how many wait and how fast they are taken; "
-        "beyond that it is refused, if 32 others wait already.",
-        minimum=0.001,
-        maximum=86_400,
-    )
     connections: int = _setting(
         "integer", 8192, "Connections one worker keeps open; more wait to be accepted.", minimum=1, maximum=1_000_000
     )
@@ -118,10 +110,11 @@ class Config:
     queue_limit: int = _setting("integer", 1024, "Items that may wait for the engine; more are refused.", minimum=1)
     queue_seconds: float = _setting(
         "number",
-        1.0,
-        "Seconds of work (as learned from the runs) that may wait for the engine when one more prediction comes; "
-        "beyond that it is refused.",
+        0.5,
+        "Seconds that a prediction may have to wait, judged by how many are under way and how fast they are answered; "
+        "beyond that it is refused, if 32 are under way already.",
         minimum=0,
+        maximum=86_400,
     )
     explain_quantum_ms: float = _setting(
         "number",

@@ -43,7 +43,8 @@ def settings_of(config: Config, devices: tuple[str, ...]) -> EngineSettings:
         max_batch=config.max_batch,
         max_wait_ms=config.max_wait_ms,
         queue_limit=config.queue_limit,
-        queue_seconds=config.queue_seconds,
+        # The front refuses first, where one stands before it.
+        queue_seconds=2 * config.queue_seconds,
         threads=config.threads or None,
         session_limit=config.session_limit,
         providers=devices,

@@ -20,10 +20,9 @@ from typing import Any
 
 from granian.rsgi import ProtocolClosed, ProtocolError  # type: ignore[attr-defined]  # its __all__ is missing
 
-from engine import EngineError
-
 from . import envelope, gateway
 from .errors import BadRequest, BodyTooLarge, BodyTooSlow, Overloaded, ServerError
+from .flow import Flow
 from .logs import access, flush
 from .pool import MustWait, Pool, without_waiting
 from .reply import Reply
@@ -34,9 +33,10 @@ NOT_HERE: Future[None] = Future()  # stands for: a thread has to begin it
 PROMPT = ("/infer", ":predict", "/v2/health/live")
 PROMPT_BYTES = 16 * 1024
 RETRY_SECONDS, MOST_REMEMBERED = 1.0, 1024
-REFUSALS = (ServerError, EngineError)
-# So many may wait however long it takes: clients that ask again once they are answered are no flood.
-ALWAYS_WAITING = 32
+PREDICTIONS = ("/infer", ":predict")
+# A body of this size is read even where the request is refused: then the connection can be used again.
+READ_BYTES = 256 * 1024
+MOST_DIGITS = 16
 
 
 class Front:
@@ -46,11 +46,10 @@ class Front:
         application: the WSGI application.
         threads: how many requests are answered at the same time.
         waiting: how many more may wait for a thread; beyond that they are refused with 503.
-        wait_seconds: how long one may have to wait for a thread, as far as can be told; others are refused too.
+        queue_seconds: how long a prediction may have to wait, as far as can be told; others are refused too.
         max_body: largest body in bytes.
         body_seconds: how long a body may take to arrive.
         refused: told the status and the type of error of each request that is refused here.
-        admit: looks at a request that has come whole, while others are under way; raises why it is refused.
         prompt: whether small predictions are tried in the loop itself. What would have to wait there (`pool.MustWait`)
             is done in a thread, and so are others at its address for a second.
     """
@@ -63,25 +62,23 @@ class Front:
         waiting: int,
         max_body: int,
         body_seconds: float,
-        wait_seconds: float = 0.25,
+        queue_seconds: float = 0.5,
         refused: Callable[[int, str], None] = lambda *_: None,
-        admit: Callable[[str, float], None] = lambda *_: None,
         prompt: bool = False,
     ) -> None:
         self._application = application
         self._threads = threads
         self._most = threads + waiting
-        self._wait_seconds = wait_seconds
+        self._flow = Flow(queue_seconds)
         self._max_body = max_body
         self._body_seconds = body_seconds
         self._refused = refused
-        self._admit = admit
         self._prompt = prompt
         self._not_before: dict[str, float] = {}
         self._readers: dict[asyncio.Task[Any], float] = {}
         self._late: set[asyncio.Task[Any]] = set()
         self._under_way = 0
-        self._answered: deque[asyncio.Future[None]] = deque()
+        self._answered: deque[tuple[Reply, asyncio.Future[None]]] = deque()
         self._telling = False
         self._looking = False
 
@@ -99,19 +96,19 @@ class Front:
         """Called by Granian for each request; returns when it is answered."""
         arrived, body = time.monotonic(), None
         try:
-            self._require_room()
+            if self._under_way and not _is_small(scope):
+                self._require_room(scope.path)
             body = await self._body(scope, protocol)
             if self._under_way:
-                self._require_room()
-                self._admit(scope.path, arrived)
-        except REFUSALS as error:
+                self._require_room(scope.path)
+        except ServerError as error:
             self._refuse(scope, protocol, error, arrived, whole=body is not None)
             return
         reply = Reply(scope, protocol, body, arrived, self._loop)
         until = self._begun_here(reply) if self._prompt and scope.path.endswith(PROMPT) else NOT_HERE
         if until is None:
             return
-        self._under_way += 1
+        self._begin(reply)
         answered = self._loop.create_future()
         if until is NOT_HERE:
             self._submit(reply, answered)
@@ -146,7 +143,7 @@ class Front:
             until = reply.begin(self._application)
         finally:
             if until is None:
-                self._tell(answered)
+                self._tell(reply, answered)
             else:
                 self._hold(reply, until, answered)
 
@@ -157,7 +154,7 @@ class Front:
             try:
                 reply.give()
             finally:
-                self._tell(answered)
+                self._tell(reply, answered)
 
         until.add_done_callback(give)
 
@@ -166,11 +163,21 @@ class Front:
         if self._looking:
             self._loop.call_later(LOOK_SECONDS, self._look)
 
-    def _require_room(self) -> None:
+    def _begin(self, reply: Reply) -> None:
+        self._under_way += 1
+        if reply.scope.path.endswith(PREDICTIONS):
+            self._flow.begin()
+
+    def _end(self, reply: Reply) -> None:
+        self._under_way -= 1
+        if reply.scope.path.endswith(PREDICTIONS):
+            self._flow.end()
+
+    def _require_room(self, path: str) -> None:
         if self._under_way >= self._most:
             raise Overloaded(f"requests: got one more than the {self._most} that may be under way, expected it later")
-        if self._pool.waiting >= ALWAYS_WAITING and (wait := self._pool.wait_ahead()) > self._wait_seconds:
-            raise Overloaded(f"requests: one more would wait about {wait:.1f} s for a thread, expected it later")
+        if self._flow.full and path.endswith(PREDICTIONS):
+            raise Overloaded(f"requests: one more would wait about {self._flow.wait():.1f} s, expected it later")
 
     async def _body(self, scope: Any, protocol: Any) -> bytes:
         """The whole body.
@@ -241,9 +248,9 @@ class Front:
         self._refused(status, type(error).__name__)
         access(request_id, None, scope.method, scope.path, status, time.monotonic() - arrived)
 
-    def _tell(self, answered: asyncio.Future[None]) -> None:
+    def _tell(self, reply: Reply, answered: asyncio.Future[None]) -> None:
         """Lets the loop know; one call for all that end before it looks."""
-        self._answered.append(answered)
+        self._answered.append((reply, answered))
         if not self._telling:
             self._telling = True
             with contextlib.suppress(RuntimeError):  # the loop has ended: nobody is left to be told
@@ -252,7 +259,15 @@ class Front:
     def _settle(self) -> None:
         self._telling = False
         while self._answered:
-            answered = self._answered.popleft()
-            self._under_way -= 1
+            reply, answered = self._answered.popleft()
+            self._end(reply)
             if not answered.done():
                 answered.set_result(None)
+
+
+def _is_small(scope: Any) -> bool:
+    """Whether a body is short enough to be read though it may be for nothing."""
+    if "transfer-encoding" in scope.headers:
+        return False
+    announced = scope.headers.get("content-length") or "0"
+    return len(announced) < MOST_DIGITS and int(announced) <= READ_BYTES

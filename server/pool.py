@@ -11,7 +11,6 @@ replaced by `Pool.look`. (D. Schmidt et al., Leader/Followers, Pattern Languages
 from __future__ import annotations
 
 import threading
-import time
 from collections import deque
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -19,8 +18,6 @@ from queue import SimpleQueue
 
 Job = Callable[[], None]
 PATIENCE = 3
-RECENT = 32
-GUESSED_INTERVAL = 0.005  # before any is known
 _own = threading.local()
 
 
@@ -36,8 +33,6 @@ class Pool:
         self._terms = 0
         self._vacant = False
         self._started = self._seen = self._idle_looks = 0
-        # Seconds between two jobs that were taken while more waited, the recent ones counting most.
-        self._interval, self._last = GUESSED_INTERVAL, 0.0
         for number in range(threads):
             threading.Thread(target=self._work, name=f"request-{number}", daemon=True).start()
 
@@ -52,10 +47,6 @@ class Pool:
     def waiting(self) -> int:
         """How many jobs wait."""
         return len(self._jobs)
-
-    def wait_ahead(self) -> float:
-        """About how many seconds one more job would wait: those that wait, at the pace at which they are now taken."""
-        return len(self._jobs) * self._interval
 
     def look(self) -> bool:
         """To be called now and then: replaces a leader who has not taken a job for `PATIENCE` looks.
@@ -105,15 +96,6 @@ class Pool:
                 del job  # what it holds is not kept until the next one comes
             _own.term = bell.get()
 
-    def _taken(self) -> Job:
-        """The job that has waited longest. The lock is held."""
-        now = time.monotonic()
-        if self._last:
-            self._interval += (now - self._last - self._interval) / RECENT
-        job = self._jobs.popleft()
-        self._last = now if self._jobs else 0.0
-        return job
-
     def _next(self, bell: SimpleQueue[int]) -> Job | None:
         """The next job, for the thread that leads or for one that has finished while nobody does.
 
@@ -125,7 +107,7 @@ class Pool:
                 _own.term = self._term
             if self._term == _own.term and self._jobs:
                 self._started += 1
-                return self._taken()
+                return self._jobs.popleft()
             if self._term == _own.term or self._vacant:
                 self._term, self._vacant = None, False
             self._asleep.append(bell)

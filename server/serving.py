@@ -32,7 +32,6 @@ from .logs import configure, log
 from .metrics import Siblings, sources
 from .parent import end_with
 from .service import Service
-from .shares import admit_prediction
 from .traces import open_traces
 from .welcome import banner
 
@@ -159,10 +158,8 @@ def _worker(config: Config, parent: int, places: Sequence[Place], shared: Path) 
         waiting=config.waiting_requests,
         max_body=config.max_body_bytes,
         body_seconds=config.body_seconds,
-        wait_seconds=config.wait_seconds,
+        queue_seconds=config.queue_seconds,
         refused=service.figures.refused,
-        # Asking an engine of another process may wait, which the loop must not.
-        admit=(lambda *_: None) if places else partial(admit_prediction, service.engine, config),
         # Another process and a trace that is sent are waited for each time.
         prompt=not places and service.traces is None,
     )

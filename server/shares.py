@@ -16,7 +16,6 @@ TIMEOUT_HEADERS = {
     "HTTP_X_ENVOY_EXPECTED_RQ_TIMEOUT_MS": "x-envoy-expected-rq-timeout-ms",
 }
 MOST_DIGITS = 12
-PREDICTIONS = ("/infer", ":predict")
 
 
 class ExplainShare:
@@ -72,17 +71,11 @@ def require_time(arrived: float, seconds: float | None) -> None:
         raise engine.DeadlineExceeded("the deadline passed before the request was read")
 
 
-def admit_prediction(runner: engine.Engine, config: Config, path: str, arrived: float) -> None:
-    """`require_engine` for the address of a prediction; others are let through."""
-    if path.endswith(PREDICTIONS):
-        require_engine(runner, config, arrived, None)
-
-
 def require_engine(runner: engine.Engine, config: Config, arrived: float, seconds: float | None) -> None:
-    """Raises QueueFull where a prediction would wait for longer than the settings or its own time allow."""
+    """Raises QueueFull where a prediction would wait for the engine until its time is over."""
     backlog = runner.backlog("predict")
     if backlog <= 0:
         return
     left = arrived + min(config.deadline_seconds, seconds or config.deadline_seconds) - time.monotonic()
-    if backlog > min(left, config.queue_seconds):
+    if backlog > left:
         raise engine.QueueFull(f"work for about {backlog:.1f} s waits already, expected less; try again later")

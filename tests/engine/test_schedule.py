@@ -89,6 +89,12 @@ def test_what_waits_is_known_in_seconds():
     assert made.backlog("explain") == 0
 
 
+def test_runs_side_by_side_halve_the_wait():
+    made = schedule(*[request("a", items=3, threads=2) for _ in range(2)])
+    made.pace.learn(("a",), 1, 0.5)
+    assert made.backlog("predict") == pytest.approx(1.5)
+
+
 def test_predictions_are_refused_when_too_much_work_waits(models, make_engine, gate, start, until):
     home, model = make_engine(queue_seconds=1.0), models.affine()
     x = {"x": np.ones((1, 3), np.float32)}

@@ -13,25 +13,27 @@ import subprocess
 import sys
 import time
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
 import pytest
 import requests
 
+from server.flow import ALWAYS
+
 ROOT = Path(__file__).resolve().parents[2]
-MOST, BODY_SECONDS, THREADS, WAITING = 2**20, 1.0, 2, 3
+MOST, BODY_SECONDS, THREADS, WAITING, QUEUE_SECONDS = 2**20, 1.0, 2, 3, 0.5
 PROGRAM = f"""
 import json, sys, time
 from functools import partial
 from pathlib import Path
-from engine import QueueFull
 from server import Config, serving
 from server.front import Front
 
 def application(environ, start_response):
     path = environ["PATH_INFO"]
-    if path == "/sleep":
+    if path in ("/sleep", "/m:predict"):
         time.sleep(float(environ["QUERY_STRING"]))
     if path == "/stream":
         start_response("200 OK", [("Content-Type", "application/x-ndjson")])
@@ -53,13 +55,9 @@ def lines():
     finally:
         Path(sys.argv[2]).write_text(str(number))
 
-def admit(path, arrived):
-    if path.endswith(":predict"):
-        raise QueueFull("enough waits already")
-
 def load():
-    limits = dict(threads={THREADS}, waiting={WAITING}, max_body={MOST}, body_seconds={BODY_SECONDS})
-    return Front(application, **limits, admit=admit)
+    limits = dict(threads={THREADS}, waiting=int(sys.argv[3]), max_body={MOST}, body_seconds={BODY_SECONDS})
+    return Front(application, **limits, queue_seconds={QUEUE_SECONDS})
 
 serving.allow_files(2000)
 serving.HEADER_MILLISECONDS = 1000
@@ -70,14 +68,14 @@ serving.listener(Config(port=int(sys.argv[1]))).serve(target_loader=load, wrap_l
 class Served:
     """The program above, running."""
 
-    def __init__(self, folder: Path) -> None:
+    def __init__(self, folder: Path, waiting: int = WAITING) -> None:
         with socket.socket() as probe:
             probe.bind(("127.0.0.1", 0))
             self.port: int = probe.getsockname()[1]
         self.address = f"http://127.0.0.1:{self.port}"
         self.left = folder / "left"
         self.process = subprocess.Popen(
-            [sys.executable, "-c", PROGRAM, str(self.port), str(self.left)],
+            [sys.executable, "-c", PROGRAM, str(self.port), str(self.left), str(waiting)],
             cwd=ROOT,
             env={**os.environ, "OMP_NUM_THREADS": "1"},
             stderr=subprocess.DEVNULL,
@@ -129,12 +127,18 @@ def refused(answer: bytes, status: int) -> str:
     return message
 
 
-@pytest.fixture(scope="module")
-def served(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Served]:
-    found = Served(tmp_path_factory.mktemp("front"))
+@contextlib.contextmanager
+def serving(folder: Path, waiting: int) -> Iterator[Served]:
+    found = Served(folder, waiting)
     yield found
     found.process.terminate()
     assert found.process.wait(60) == 0
+
+
+@pytest.fixture(scope="module")
+def served(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Served]:
+    with serving(tmp_path_factory.mktemp("front"), WAITING) as found:
+        yield found
 
 
 HEAD = b"POST /x HTTP/1.1\r\nHost: x\r\n"
@@ -269,24 +273,28 @@ def test_slow_sockets_starve_nobody(served: Served, count: int) -> None:
         assert answer.startswith(b"HTTP/1.1 408 ") if number % 2 else answer == b""
 
 
-def test_while_others_are_under_way_a_request_is_looked_at_and_its_connection_kept(served: Served) -> None:
-    connection = http.client.HTTPConnection("127.0.0.1", served.port, timeout=60)
+def test_predictions_that_would_wait_too_long_are_refused_and_their_connections_kept(tmp_path: Path) -> None:
+    """Two threads answer 40 a second, so half a second is 20 of them; but 32 may always wait."""
 
-    def ask() -> tuple[int, str | None]:
-        connection.request("POST", "/m:predict", b"{}")
+    def ask(connection: http.client.HTTPConnection, path: str = "/m:predict?0.05") -> tuple[int, str | None]:
+        connection.request("POST", path, b"{}")
         answer = connection.getresponse()
         answer.read()
-        return answer.status, answer.getheader("Connection")
+        return answer.status, answer.getheader("Retry-After")
 
-    assert ask() == (200, None), "an idle server takes what comes"
-    with served.connect() as other:
-        other.sendall(b"GET /sleep?0.5 HTTP/1.1\r\nHost: x\r\n\r\n")
-        time.sleep(0.1)
-        own = connection.sock
-        assert ask() == (429, None)
-        assert ask() == (429, None)
-        assert connection.sock is own, "what was read whole leaves nothing behind"
-        assert served.get("/other").status_code == 200
-        other.recv(100)
-    assert ask() == (200, None)
-    connection.close()
+    with serving(tmp_path, waiting=200) as served:
+        connections = [http.client.HTTPConnection("127.0.0.1", served.port, timeout=60) for _ in range(60)]
+        with ThreadPoolExecutor(60) as pool:
+            assert {status for status, _ in pool.map(ask, connections[:30])} == {200}, "as many as may always wait"
+            own = {connection: connection.sock for connection in connections[:30]}
+            found = list(pool.map(ask, connections))
+            assert {status for status, _ in found} == {200, 503}
+            assert sum(status == 200 for status, _ in found) >= ALWAYS
+            assert all((retry is not None) == (status == 503) for status, retry in found)
+            assert all(connection.sock is sock for connection, sock in own.items())
+            crowd = [pool.submit(ask, connection) for connection in connections[:40]]
+            assert ask(connections[50], "/sleep?0.01")[0] == 200, "only predictions are told by predictions"
+            assert {each.result()[0] for each in crowd} <= {200, 503}
+        assert ask(connections[0])[0] == 200
+        for connection in connections:
+            connection.close()
