@@ -15,7 +15,7 @@ import pytest
 
 import explain
 from benchmarks import engine_kills, gpu, soak, swaps
-from benchmarks.support import asking, clients, load, models, page
+from benchmarks.support import asking, clients, connection, load, models, page
 from benchmarks.support.asking import COUNTER, Ask
 from benchmarks.support.clients import Answer
 from benchmarks.support.worths import Table
@@ -69,7 +69,7 @@ def test_an_open_loop_asks_what_is_due_and_keeps_the_order(port: int) -> None:
 
 def test_nobody_there_is_a_connection_that_ended() -> None:
     found = clients.open_loop(1, [Ask("/", b"")], rate=100, seconds=0.05)
-    assert {each.status for each in found} == {clients.CONNECTION_LOST}
+    assert {each.status for each in found} == {connection.CONNECTION_LOST}
 
 
 def test_a_closed_loop_asks_until_it_is_told_to_stop(port: int) -> None:
@@ -87,10 +87,10 @@ def test_the_load_generator_counts_answers_and_failures(port: int) -> None:
 
 def test_an_answer_is_whole_or_none() -> None:
     whole = b"HTTP/1.1 503 X\r\nRetry-After: 1\r\nContent-Length: 2\r\nConnection: close\r\n\r\nab"
-    assert clients.parsed(bytearray(whole)) == (503, True, b"ab", True)
-    assert clients.parsed(bytearray(whole[:-1])) is None
+    assert connection.parsed(bytearray(whole)) == (503, True, b"ab", True)
+    assert connection.parsed(bytearray(whole[:-1])) is None
     with pytest.raises(ValueError, match="Content-Length"):
-        clients.parsed(bytearray(b"HTTP/1.1 200 OK\r\n\r\n"))
+        connection.parsed(bytearray(b"HTTP/1.1 200 OK\r\n\r\n"))
 
 
 def test_a_binary_request_adds_up() -> None:

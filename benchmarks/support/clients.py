@@ -8,20 +8,24 @@ waits for an answer the request waits here, and that counts too; `lag` says how 
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import json
+import math
 import resource
 import sys
 import time
 from collections import Counter, deque
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Coroutine, Sequence
+from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
+from typing import Any, TypeVar
 
-from .asking import Ask
+from .asking import COUNTER, Ask
+from .connection import CONNECTION_LOST, NO_ANSWER, PATIENCE_SECONDS, Connection
 from .load import Load, percentiles
 
-CONNECTION_LOST, NO_ANSWER = 0, 1
-PATIENCE_SECONDS = 120.0
+T = TypeVar("T")
 
 
 @dataclass(frozen=True)
@@ -63,79 +67,6 @@ def statuses(answers: Sequence[Answer]) -> str:
     return ", ".join(f"{words.get(status, status)}: {count:,}" for status, count in sorted(counts.items()))
 
 
-class Connection(asyncio.Protocol):
-    """One connection with at most one request under way; reconnects when it is used after its end."""
-
-    def __init__(self) -> None:
-        self.transport: asyncio.Transport | None = None
-        self.waiting: asyncio.Future[tuple[int, bool, bytes]] | None = None
-        self.buffer = bytearray()
-
-    def connection_made(self, transport: asyncio.BaseTransport) -> None:
-        assert isinstance(transport, asyncio.Transport)
-        self.transport = transport
-
-    def data_received(self, data: bytes) -> None:
-        self.buffer += data
-        found = parsed(self.buffer)
-        if found is not None and self.waiting is not None and not self.waiting.done():
-            status, retry, body, closing = found
-            self.buffer.clear()
-            if closing and self.transport is not None:
-                self.transport.close()
-                self.transport = None
-            self.waiting.set_result((status, retry, body))
-
-    def connection_lost(self, _: Exception | None) -> None:
-        self.transport = None
-        if self.waiting is not None and not self.waiting.done():
-            self.waiting.set_result((CONNECTION_LOST, False, b""))
-
-    async def ask(self, port: int, request: bytes) -> tuple[int, bool, bytes]:
-        """(status, whether Retry-After came, body); one more try where an idle connection had been closed."""
-        fresh = self.transport is None
-        found = await self._once(port, request)
-        return await self._once(port, request) if found[0] == CONNECTION_LOST and not fresh else found
-
-    async def _once(self, port: int, request: bytes) -> tuple[int, bool, bytes]:
-        loop = asyncio.get_running_loop()
-        self.buffer.clear()
-        self.waiting = loop.create_future()
-        if self.transport is None:
-            try:
-                await loop.create_connection(lambda: self, "127.0.0.1", port)
-            except OSError:
-                return CONNECTION_LOST, False, b""
-        if self.transport is None:
-            return CONNECTION_LOST, False, b""
-        self.transport.write(request)
-        try:
-            return await asyncio.wait_for(self.waiting, PATIENCE_SECONDS)
-        except TimeoutError:
-            self.transport.abort()
-            self.transport = None
-            return NO_ANSWER, False, b""
-
-
-def parsed(buffer: bytearray) -> tuple[int, bool, bytes, bool] | None:
-    """(status, Retry-After, body, connection ends) of a whole answer with Content-Length; None while it is not whole.
-
-    Raises ValueError for an answer without a length.
-    """
-    end = buffer.find(b"\r\n\r\n")
-    if end < 0:
-        return None
-    head = bytes(buffer[:end]).lower()
-    at = head.find(b"\r\ncontent-length:")
-    if at < 0:
-        raise ValueError(f"an answer without Content-Length came: {head[:200]!r}")
-    length = int(head[at + 17 :].split(b"\r\n", 1)[0])
-    if len(buffer) < end + 4 + length:
-        return None
-    body = bytes(buffer[end + 4 : end + 4 + length])
-    return int(head[9:12]), b"\r\nretry-after:" in head, body, b"\r\nconnection: close" in head
-
-
 def open_loop(
     port: int,
     asks: Sequence[Ask],
@@ -149,39 +80,102 @@ def open_loop(
     `keep` sees each answer as it comes; with it, their bodies are not kept here.
     """
     resource.setrlimit(resource.RLIMIT_NOFILE, (resource.getrlimit(resource.RLIMIT_NOFILE)[1],) * 2)
-    return asyncio.run(_open_loop(port, asks, rate, round(rate * seconds), connections, keep))
+    return _run(_OpenLoop(port, asks, rate, round(rate * seconds), connections, keep).run())
 
 
-async def _open_loop(
-    port: int, asks: Sequence[Ask], rate: float, count: int, connections: int, keep: Callable[[Answer], object] | None
-) -> list[Answer]:
-    idle = deque(Connection() for _ in range(connections))
-    freed, answers, tasks = asyncio.Condition(), [], set()
-    start = time.monotonic() + 0.1
+def _run(work: Coroutine[Any, Any, T]) -> T:
+    """In the leanest event loop there is: what asks takes its time from what answers, on the same machine."""
+    try:
+        import uvloop
+    except ImportError:
+        return asyncio.run(work)
+    with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
+        return runner.run(work)
 
-    async def one(number: int, connection: Connection) -> None:
-        due, sent = start + number / rate, time.monotonic()
-        status, retry, body = await connection.ask(port, asks[number % len(asks)].wire(port, number))
-        answer = Answer(number, due, sent, time.monotonic(), status, retry, b"" if keep else body)
-        if keep:
-            keep(Answer(number, due, sent, answer.done, status, retry, body))
-        answers.append(answer)
-        async with freed:
-            idle.append(connection)
-            freed.notify()
 
-    for number in range(count):
-        await asyncio.sleep(max(0.0, start + number / rate - time.monotonic()))
-        async with freed:
-            await freed.wait_for(lambda: bool(idle))
-        task = asyncio.create_task(one(number, idle.pop()))
-        tasks.add(task)
-        task.add_done_callback(tasks.discard)
-    await asyncio.gather(*tasks)
-    for connection in idle:
-        if connection.transport is not None:
-            connection.transport.close()
-    return sorted(answers, key=lambda answer: answer.number)
+class _OpenLoop:
+    """Sends what is due, without a task or a timer for each request."""
+
+    def __init__(
+        self,
+        port: int,
+        asks: Sequence[Ask],
+        rate: float,
+        count: int,
+        connections: int,
+        keep: Callable[[Answer], object] | None,
+    ) -> None:
+        self.port, self.asks, self.rate, self.count, self.keep = port, asks, rate, count, keep
+        self.idle = deque(Connection() for _ in range(connections))
+        self.wires = [None if COUNTER in ask.path or COUNTER.encode() in ask.body else ask.wire(port) for ask in asks]
+        self.answers: list[Answer] = []
+        self.freed, self.ended = asyncio.Event(), asyncio.Event()
+        self.connecting: set[asyncio.Task[None]] = set()
+
+    async def run(self) -> list[Answer]:
+        """Every answer, in the order of requests."""
+        self.start = time.monotonic() + 0.1
+        for number in range(self.count):
+            due = self.start + number / self.rate
+            await asyncio.sleep(0)  # even where it is late, it looks at what has come before it goes on
+            while (left := due - time.monotonic()) > 0:
+                await asyncio.sleep(math.ceil(left * 1000) / 1000)  # timers know whole milliseconds, about
+            while not self.idle:
+                self.freed.clear()
+                await self.freed.wait()
+            self._ask(number, self.idle.popleft())
+        with contextlib.suppress(TimeoutError):
+            await asyncio.wait_for(self.ended.wait(), PATIENCE_SECONDS)
+        answered, now = {answer.number for answer in self.answers}, time.monotonic()
+        missing = [self._due(number) for number in range(self.count) if number not in answered]
+        self.answers += [Answer(number, due, due, now, NO_ANSWER, False, b"") for number, due in missing]
+        for connection in self.idle:
+            if connection.transport is not None:
+                connection.transport.close()
+        return sorted(self.answers, key=lambda answer: answer.number)
+
+    def _due(self, number: int) -> tuple[int, float]:
+        return number, self.start + number / self.rate
+
+    def _ask(self, number: int, connection: Connection) -> None:
+        wire = self.wires[number % len(self.asks)] or self.asks[number % len(self.asks)].wire(self.port, number)
+        sent = time.monotonic()
+        fresh = connection.transport is None
+
+        def told(status: int, retry: bool, body: bytes) -> None:
+            if status == CONNECTION_LOST and not fresh:
+                self._reconnect(number, connection, sent, wire)
+            else:
+                self._answered(number, connection, sent, status, retry, body)
+
+        if not connection.send(wire, told):
+            self._reconnect(number, connection, sent, wire)
+
+    def _reconnect(self, number: int, connection: Connection, sent: float, wire: bytes) -> None:
+        """A connection is made, or one that the server had closed is made again."""
+
+        async def connected() -> None:
+            done = partial(self._answered, number, connection, sent)
+            if not await connection.connect(self.port) or not connection.send(wire, done):
+                done(CONNECTION_LOST, False, b"")
+
+        task = asyncio.get_running_loop().create_task(connected())
+        self.connecting.add(task)
+        task.add_done_callback(self.connecting.discard)
+
+    def _answered(
+        self, number: int, connection: Connection, sent: float, status: int, retry: bool, body: bytes
+    ) -> None:
+        _, due = self._due(number)
+        answer = Answer(number, due, sent, time.monotonic(), status, retry, body)
+        if self.keep:
+            self.keep(answer)
+            answer = replace(answer, body=b"")
+        self.answers.append(answer)
+        self.idle.append(connection)
+        self.freed.set()
+        if len(self.answers) == self.count:
+            self.ended.set()
 
 
 def closed(
@@ -204,7 +198,7 @@ def closed(
         numbers = [first]
         await asyncio.gather(*(client(numbers) for _ in range(connections)))
 
-    asyncio.run(all_of_them())
+    _run(all_of_them())
 
 
 def main() -> None:
