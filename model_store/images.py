@@ -118,11 +118,14 @@ def picture_array(spec: InputSpec, picture: Image, field: str) -> Array:
 
     image = _image(spec, field)
     ready = picture.convert(image.mode).resize((image.width, image.height), Image.Resampling.BILINEAR)
-    pixels = np.asarray(ready, dtype=np.float64).reshape(image.height, image.width, image.channels)
-    values = pixels * np.asarray(image.scale) + np.asarray(image.offset)
-    if image.layout == "NCHW":
-        values = values.transpose(2, 0, 1)
-    return np.ascontiguousarray(values.astype(spec.dtype))
+    pixels = np.asarray(ready).reshape(image.height, image.width, image.channels)
+    scale, offset = np.asarray(image.scale), np.asarray(image.offset)
+    if image.layout == "NCHW":  # turned while it is one byte a value
+        pixels = np.ascontiguousarray(pixels.transpose(2, 0, 1))
+        scale, offset = scale.reshape(-1, 1, 1), offset.reshape(-1, 1, 1)
+    values: Array = pixels * scale
+    values += offset
+    return values.astype(spec.dtype)
 
 
 def array_picture(spec: InputSpec, item: Array) -> Image:

@@ -6,8 +6,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from dataclasses import dataclass, field
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -27,12 +27,12 @@ class Decoded:
 
     `inputs`: by input name, [rows, ...item shape], of the manifest's dtypes. `images`: for each row the picture to draw
     over, which is the original as it came (upright, before resizing) where a picture came, and None where none is
-    known.
+    known. Of tensors pictures are made when they are asked for.
     """
 
     inputs: dict[str, Array]
     rows: int
-    images: list[Image | None] = field(default_factory=list)
+    images: Sequence[Image | None] = ()
 
 
 def to_model_layout(manifest: Manifest, inputs: Mapping[str, Array]) -> dict[str, Array]:

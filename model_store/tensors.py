@@ -6,8 +6,8 @@ Nothing is cast: a tensor of another dtype is refused, as the client said what i
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from typing import TYPE_CHECKING
+from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING, overload
 
 import numpy as np
 
@@ -33,7 +33,7 @@ class TensorDecoder:
         self._inputs = [_Input(spec, manifest) for spec in manifest.inputs]
         self._known = [spec.name for spec in manifest.inputs]
         self._listed = ", ".join(map(shown, self._known))
-        self._pictured = any(spec.kind == "image" for spec in manifest.inputs)
+        self._pictured = next((spec for spec in manifest.inputs if spec.kind == "image"), None)
         self._shares_axes = any(isinstance(dim, str) for spec in manifest.inputs for dim in spec.item_shape)
 
     def decode(self, tensors: Mapping[str, Array]) -> Decoded:
@@ -56,7 +56,8 @@ class TensorDecoder:
                 raise InvalidInput(f"input {name!r}", f"{len(items)} items", f"{rows}, as in {first!r}")
         if self._shares_axes:
             check_shapes_agree(self._manifest, inputs)
-        return Decoded(inputs, rows, _pictures(self._manifest, inputs) if self._pictured else [None] * rows)
+        pictured = self._pictured
+        return Decoded(inputs, rows, [None] * rows if pictured is None else _Pictures(pictured, inputs[pictured.name]))
 
 
 class _Input:
@@ -121,6 +122,22 @@ def _place(items: Array, place: tuple[int, ...], features: list[Feature]) -> str
     return f"row {place[0]}" + (f" at {list(place[1:])}" if place[1:] else "")
 
 
-def _pictures(manifest: Manifest, inputs: Mapping[str, Array]) -> list[Image | None]:
-    spec = next(spec for spec in manifest.inputs if spec.kind == "image")
-    return [array_picture(spec, item) for item in inputs[spec.name]]
+class _Pictures(Sequence["Image | None"]):
+    """The pictures that items make, each made when it is asked for: few requests draw."""
+
+    def __init__(self, spec: InputSpec, items: Array) -> None:
+        self._spec, self._items = spec, items
+
+    def __len__(self) -> int:
+        return len(self._items)
+
+    @overload
+    def __getitem__(self, row: int) -> Image: ...
+
+    @overload
+    def __getitem__(self, row: slice) -> _Pictures: ...
+
+    def __getitem__(self, row: int | slice) -> Image | _Pictures:
+        if isinstance(row, slice):
+            return _Pictures(self._spec, self._items[row])
+        return array_picture(self._spec, self._items[row])

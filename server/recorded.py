@@ -6,7 +6,7 @@ and units come from the model's manifest, which must be the very one that answer
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from PIL.Image import Image
@@ -111,7 +111,7 @@ def _group_names(explanation: Mapping[str, Any], manifest: Manifest) -> list[lis
     return None if names is None else [names]
 
 
-def _images(decision: Decision, manifest: Manifest, max_pixels: int) -> list[Image | None]:
+def _images(decision: Decision, manifest: Manifest, max_pixels: int) -> Sequence[Image | None]:
     return _decoded(decision.received, decision.entry["received"], manifest, decision.inputs, max_pixels).images
 
 

@@ -13,27 +13,27 @@ from ..errors import BadRequest
 HEADER = "Inference-Header-Content-Length"
 
 
-def split(body: bytes, header: str | None) -> tuple[bytes, bytes]:
-    """The JSON part and the binary part of a body; the JSON part is empty for a raw tensor.
+def split(body: bytes, header: str | None) -> tuple[bytes, memoryview]:
+    """The JSON part and, not copied, the binary part of a body; the JSON part is empty for a raw tensor.
 
     Raises:
         BadRequest: a length that is no number, or lies outside the body.
     """
     if header is None:
-        return body, b""
+        return body, memoryview(b"")
     if not (header.isascii() and header.isdigit() and len(header) <= 18) or int(header) > len(body):
         raise BadRequest(HEADER, repr(header[:40]), f"a whole number from 0 to the body's length, {len(body)}")
-    return body[: int(header)], body[int(header) :]
+    return body[: int(header)], memoryview(body)[int(header) :]
 
 
 class Reader:
     """Hands out the binary part piece by piece, in the order of the JSON."""
 
-    def __init__(self, content: bytes) -> None:
+    def __init__(self, content: memoryview) -> None:
         self._content = content
         self._at = 0
 
-    def take(self, size: object, what: str) -> bytes:
+    def take(self, size: object, what: str) -> memoryview:
         """The next ``size`` bytes.
 
         Raises:

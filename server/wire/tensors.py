@@ -122,7 +122,7 @@ def _check_elements(flat: list[Any], datatype: str, what: str) -> None:
         raise BadRequest(f"{what}.data[{at}]", kind_of(flat[at]), f"{expected} ({datatype})")
 
 
-def from_bytes(content: bytes, datatype: str, shape: Sequence[int], what: str) -> Array:
+def from_bytes(content: bytes | memoryview, datatype: str, shape: Sequence[int], what: str) -> Array:
     """An array from raw little-endian bytes.
 
     Raises:
@@ -135,12 +135,12 @@ def from_bytes(content: bytes, datatype: str, shape: Sequence[int], what: str) -
     if len(content) != count * dtype.itemsize:
         expected = f"{count * dtype.itemsize} bytes for shape {list(shape)} of {datatype}"
         raise BadRequest(what, f"{len(content)} bytes of binary data", expected)
-    if datatype == "BOOL" and content.strip(b"\x00\x01"):
+    if datatype == "BOOL" and bytes(content).strip(b"\x00\x01"):
         raise BadRequest(what, "a byte other than 0 and 1", "one byte 0 or 1 for each BOOL")
     return np.frombuffer(content, dtype=dtype).astype(dtype.newbyteorder("=")).reshape(shape)
 
 
-def _texts_from_bytes(content: bytes, count: int, what: str) -> Array:
+def _texts_from_bytes(content: bytes | memoryview, count: int, what: str) -> Array:
     texts: list[str] = []
     at = 0
     while at < len(content) and len(texts) < count:
@@ -148,7 +148,7 @@ def _texts_from_bytes(content: bytes, count: int, what: str) -> Array:
         if end > len(content):
             raise BadRequest(what, f"an element that ends beyond the {len(content)} bytes", "whole elements")
         try:
-            texts.append(content[at + 4 : end].decode("utf-8"))
+            texts.append(bytes(content[at + 4 : end]).decode("utf-8"))
         except UnicodeDecodeError as error:
             raise BadRequest(f"{what}[{len(texts)}]", "bytes that are not UTF-8", "text in UTF-8") from error
         at = end

@@ -52,7 +52,7 @@ def read(body: bytes, header: str | None) -> InferBody:
     """
     head, rest = binary.split(body, header)
     if header is not None and not head:
-        return InferBody(RawTensor(rest), None, binary_default=True)
+        return InferBody(RawTensor(body), None, binary_default=True)
     content = strict_json.loads(head)
     if not isinstance(content, dict):
         raise BadRequest("body", kind_of(content), 'an object with "inputs"')
