@@ -46,7 +46,8 @@ class InProcessEngine:
         self._watchdog = Watchdog()
         self._tags = Tags()
         self._counters = Counters(LANES)
-        self._runner = Runner(settings.max_batch, self._counters, self._reopen)
+        filled = self._runtime.decides(settings.shape_buckets)
+        self._runner = Runner(settings.max_batch, self._counters, self._reopen, filled)
         self._closed = False
 
     def run(

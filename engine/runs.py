@@ -10,6 +10,7 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Mapping, Sequence
 
+from . import buckets
 from .counters import Counters
 from .errors import Cancelled, DeadlineExceeded, EngineError, OutOfMemory, RunFailed
 from .feeds import check_rows, cut, join, part, stack
@@ -22,12 +23,16 @@ Outcome = RunResult | EngineError
 
 
 class Runner:
-    """Runs batches and counts what they did. `reopen` makes the session of a request anew."""
+    """Runs batches and counts what they did. `reopen` makes the session of a request anew; `filled`: whether runs are
+    filled up to fixed sizes."""
 
-    def __init__(self, max_batch: int, counters: Counters, reopen: Callable[[Request], Session]) -> None:
+    def __init__(
+        self, max_batch: int, counters: Counters, reopen: Callable[[Request], Session], filled: bool = False
+    ) -> None:
         self._max_batch = max_batch
         self._counters = counters
         self._reopen = reopen
+        self._filled = filled
 
     def execute(self, running: Running) -> list[Outcome]:
         """The outcome of each request of the batch (equal keys), in order. Never raises an `EngineError`."""
@@ -50,11 +55,10 @@ class Runner:
     def at_once(self, request: Request) -> RunResult:
         """One request, whose run is short, without anything that longer runs need. Raises `RunFailed`."""
         artifact, checked = request.artifact, request.checked
-        names, begin = list(artifact.outputs), time.monotonic_ns()
+        names, begin, size = list(artifact.outputs), time.monotonic_ns(), self._size(request, checked.items)
         try:
-            outputs = dict(zip(names, request.session.run(names, checked.feeds), strict=True))
-            if checked.has_items:
-                check_rows(artifact.outputs, outputs, checked.items)
+            feeds = checked.feeds if size == checked.items else _joined(request, [checked.feeds], size - checked.items)
+            outputs = _taken(request, request.session.run(names, feeds), size, checked.items)
         except RunFailed:
             (outcome,) = self.execute(Running([request]))
             if isinstance(outcome, EngineError):
@@ -96,7 +100,7 @@ class Runner:
                 outputs = slices[0] if len(slices) == 1 else stack(request.artifact.outputs, slices)
                 break
             except (OutOfMemory, MemoryError):
-                smaller = request.checked.smaller(most)
+                smaller = self._smaller(request, most)
                 if smaller is None:
                     return RunFailed(f"no memory for the outputs of {items} items, {most} at a time")
                 most = smaller
@@ -122,26 +126,55 @@ class Runner:
         self, request: Request, feeds: Sequence[Mapping[str, Array]], items: int, running: Running
     ) -> dict[str, Array]:
         """One run of the runtime; `request` stands for all that share it."""
-        artifact = request.artifact
-        names = list(artifact.outputs)
+        names, size = list(request.artifact.outputs), self._size(request, items)
         begin = time.monotonic_ns()
-        try:
-            joined = join(artifact.inputs, feeds)
-        except MemoryError as error:
-            raise OutOfMemory(f"no memory to join {items} items") from error
+        joined = _joined(request, feeds, size - items)
         ready = time.monotonic_ns()
         try:
-            arrays = dict(zip(names, request.session.run(names, joined, running.stop), strict=True))
+            arrays = request.session.run(names, joined, running.stop)
         except OutOfMemory:
             request.session = self._reopen(request)
             raise
         done = time.monotonic_ns()
-        if request.checked.has_items:
-            check_rows(artifact.outputs, arrays, items)
+        outputs = _taken(request, arrays, size, items)
         end = time.monotonic_ns()
         spent = {"input_ns": ready - begin, "infer_ns": done - ready, "output_ns": end - done}
-        self._counters.run(artifact.digest, request.lane, items=items, **spent)
-        return arrays
+        self._counters.run(request.artifact.digest, request.lane, items=items, **spent)
+        return outputs
+
+    def _size(self, request: Request, items: int) -> int:
+        """How many items a run of so many really carries: where runs are filled up, the next fixed size, unless the
+        graph says how many it takes or has none."""
+        checked = request.checked
+        if not self._filled or checked.fixed or not checked.has_items:
+            return items
+        return buckets.fit(items, request.most(self._max_batch))
+
+    def _smaller(self, request: Request, most: int) -> int | None:
+        """How many items a run may carry after one of `most` was too large; None if it cannot carry fewer."""
+        if self._filled and not request.checked.fixed and request.checked.has_items:
+            return buckets.below(most, request.most(self._max_batch))
+        return request.checked.smaller(most)
+
+
+def _joined(request: Request, feeds: Sequence[Mapping[str, Array]], missing: int) -> dict[str, Array]:
+    """One set of feeds for a run, the last item repeated for as many as are missing. Raises `OutOfMemory`."""
+    inputs = request.artifact.inputs
+    more = [buckets.repeated(inputs, feeds[-1], missing)] if missing else []
+    try:
+        return join(inputs, [*feeds, *more])
+    except MemoryError as error:
+        raise OutOfMemory(f"no memory to join the items of {len(feeds)} requests") from error
+
+
+def _taken(request: Request, arrays: Sequence[Array], size: int, items: int) -> dict[str, Array]:
+    """The outputs by name, of the items that were sent. Raises `RunFailed` where a run of `size` items answered another
+    number of rows."""
+    kinds = request.artifact.outputs
+    outputs = dict(zip(kinds, arrays, strict=True))
+    if request.checked.has_items:
+        check_rows(kinds, outputs, size)
+    return outputs if size == items else cut(kinds, outputs, 0, items)
 
 
 def _ns(seconds: float) -> int:

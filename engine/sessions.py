@@ -122,6 +122,10 @@ class Runtime:
         self._options_of = {name: _provider_options(name, providers, arena_mib) for name in self.providers}
         self.weights = SharedWeights()
 
+    def decides(self, setting: str) -> bool:
+        """What `on`, `off` or `auto` means here: auto is on where models run on a GPU."""
+        return setting == "on" or (setting == "auto" and self.providers[0] != PROVIDERS["cpu"])
+
     def open(self, artifact: Artifact) -> Session:
         """A session of the artifact. Raises `LoadFailed`, naming the digest and the cause."""
         import onnxruntime

@@ -10,6 +10,7 @@ from .errors import InvalidSettings
 from .schedule import Rules
 
 CPU_QUANTUM_MS, GPU_QUANTUM_MS = 50.0, 20.0
+SWITCH = ("auto", "on", "off")
 
 
 @dataclass(frozen=True)
@@ -24,7 +25,8 @@ class EngineSettings:
     threads. `explain_quantum_ms`, `predict_quantum_ms`: how long a run may take when several requests share it (None
     for explanations: 50 on a processor, 20 on a GPU). `explain_share`: part of the time that explanations get even when
     predictions always wait. `at_once_us`: a prediction whose run is shorter is not queued, if it has at most
-    `at_once_items` items. `arena_mib`: most memory of a GPU that the runtime takes (0: no limit).
+    `at_once_items` items. `arena_mib`: most memory of a GPU that the runtime takes (0: no limit). `shape_buckets`:
+    whether runs are filled up to fixed sizes (auto: on a GPU).
     """
 
     max_batch: int = 32
@@ -41,6 +43,7 @@ class EngineSettings:
     at_once_us: float = 200.0
     at_once_items: int = 16
     arena_mib: int = 0
+    shape_buckets: str = "auto"
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "providers", tuple(self.providers))
@@ -50,6 +53,9 @@ class EngineSettings:
             self._at_least(name, 0)
         if self.explain_quantum_ms is not None:
             self._at_least("explain_quantum_ms", 0)
+        for name in ("shape_buckets",):
+            if getattr(self, name) not in SWITCH:
+                raise InvalidSettings(f"{name}: came {getattr(self, name)!r}, expected one of {', '.join(SWITCH)}")
         if not self.predict_quantum_ms > 0:
             raise InvalidSettings(f"predict_quantum_ms: came {self.predict_quantum_ms}, expected more than 0")
         if not 0 <= self.explain_share < 1:
