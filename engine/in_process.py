@@ -37,7 +37,14 @@ class InProcessEngine:
 
     def __init__(self, settings: EngineSettings | None = None, **fields: object) -> None:
         self._settings = settings = EngineSettings.of(settings, fields)
-        self._runtime = Runtime(settings.providers, settings.threads, settings.arena_mib)
+        self._runtime = Runtime(
+            settings.providers,
+            settings.threads,
+            settings.arena_mib,
+            tf32=settings.tf32,
+            io_binding=settings.io_binding,
+            cuda_graphs=settings.cuda_graphs,
+        )
         self._sessions = SessionCache(self._runtime.open, settings.session_limit)
         self._lock = threading.Lock()
         self._quiet = threading.Condition(self._lock)
@@ -132,6 +139,7 @@ class InProcessEngine:
                 self._quiet.wait()
         self._watchdog.close()
         self._sessions.close()
+        self._runtime.close()
 
     def _refuse_unwanted(self, now: float, lane: Lane, deadline: float | None, tag: str) -> None:
         unwanted: EngineError | None = self._tags.refuse(tag, now) if tag else None

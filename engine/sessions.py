@@ -1,22 +1,29 @@
-"""The edge to ONNX Runtime: the only file that imports it.
+"""The edge to ONNX Runtime: whatever is run goes through `Session.run`.
 
 Bytes of a graph come in, a `Session` goes out: it knows the type of every input and output and runs named arrays.
-Foreign exceptions become `LoadFailed` and `RunFailed` here and nowhere else.
+Foreign exceptions become `LoadFailed` and `RunFailed` here and nowhere else. Beside this file the runtime is imported
+only by those that it stands on: `providers.py` (devices and their options), `weights.py` (constants held once),
+`binding.py` and `graphs.py` (other ways of arrays through a session, on a GPU).
 """
 
 from __future__ import annotations
 
 import logging
 import os
-import re
 from collections.abc import Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from .binding import Binding, Way
 from .errors import InvalidSettings, LoadFailed, OutOfMemory, RunFailed
+from .foreign import in_short, lacks_memory
+from .graphs import RECORDED, Graphs, InOneThread, only_items_vary
 from .protocol import Array, Artifact, Knobs
+from .providers import PROVIDERS, Device, available, check_devices, device_of, options_of
 from .weights import FOLDED, UNPACKED, SharedWeights, mapped_bytes
 
 if TYPE_CHECKING:
@@ -25,18 +32,13 @@ if TYPE_CHECKING:
 log = logging.getLogger("glasshouse.engine")
 
 RUNTIME = "onnxruntime"
-PROVIDERS = {"cpu": "CPUExecutionProvider", "cuda": "CUDAExecutionProvider"}
-EXPECTED = "cpu, cuda, cuda:1"
-_DEVICE = re.compile(r"cpu|cuda(:\d{1,3})?")
+TEXT = "tensor(string)"
 _FOLDER = "session.model_external_initializers_file_folder_path"
 _UNPACKED = {
     "session.disable_prepacking": "1",
     "optimization.constant_folding_max_output_size_in_bytes": str(FOLDED),
 }
 _SEVERITY_ERROR, _SEVERITY_FATAL = 3, 4
-_NOISE = re.compile(r"\[ONNXRuntimeError\] : \d+ : [A-Z_]+ : ")
-_MESSAGE_LENGTH = 500
-_NO_MEMORY = re.compile(r"failed to allocate memory|bad_alloc|bad allocation|out of memory", re.IGNORECASE)
 
 _NUMPY_NAMES = {"float": "float32", "double": "float64", "string": "object"}
 _SAME_NAMES = ("float16", "bool", *(f"{sign}int{bits}" for sign in ("", "u") for bits in (8, 16, 32, 64)))
@@ -63,14 +65,20 @@ class Session:
     """One artifact, ready to run. Safe to call from many threads."""
 
     def __init__(
-        self, digest: str, session: onnxruntime.InferenceSession, threads: int = 1, held: Sequence[object] = ()
+        self,
+        digest: str,
+        session: onnxruntime.InferenceSession,
+        threads: int = 1,
+        held: Sequence[object] = (),
+        way: Way | None = None,
     ) -> None:
-        """`threads` is how many a run takes; `held` is what the session reads from outside and must not outlive."""
+        """`threads` is how many a run takes; `held` is what the session reads from outside and must not outlive; `way`
+        is how arrays get through it, if not by its own `run`."""
         self.digest, self.threads, self._held = digest, threads, held
         self.inputs = {value.name: _tensor_type("input", value) for value in session.get_inputs()}
         self.outputs = {value.name: _tensor_type("output", value) for value in session.get_outputs()}
         self.providers: tuple[str, ...] = tuple(session.get_providers())
-        self._session = session
+        self._run = (way or session).run
         self._run_options = _run_options()
 
     @property
@@ -83,10 +91,10 @@ class Session:
         it was that."""
         options = self._run_options if stop is None else stop.options
         try:
-            results: list[Array] = self._session.run(list(outputs), dict(feeds), options)
+            results: list[Array] = self._run(list(outputs), dict(feeds), options)
         except Exception as error:
-            failure = OutOfMemory if isinstance(error, MemoryError) or _NO_MEMORY.search(str(error)) else RunFailed
-            raise failure(f"the run of {self.digest[:12]} failed: {_message(error)}") from error
+            failure = OutOfMemory if lacks_memory(error) else RunFailed
+            raise failure(f"the run of {self.digest[:12]} failed: {in_short(error)}") from error
         return results
 
 
@@ -102,14 +110,21 @@ class Stop:
 
 
 class Runtime:
-    """How sessions are made: devices in order of preference, threads per run, memory of a GPU (MiB, 0: no limit)."""
+    """How sessions are made: devices in order of preference, threads per run, and on a GPU most of its memory (MiB, 0:
+    no limit), whether it computes in TF32, whether inputs go through buffers of our own (`on`, `off`, `auto`: on a GPU)
+    and whether runs are recorded as CUDA graphs."""
 
-    def __init__(self, providers: Sequence[str], threads: int | None, arena_mib: int = 0) -> None:
-        if not providers:
-            raise InvalidSettings(f"providers: came none, expected at least one of {EXPECTED}")
-        for name in providers:
-            if not _DEVICE.fullmatch(name):
-                raise InvalidSettings(f"providers: came {name!r}, expected some of {EXPECTED}")
+    def __init__(
+        self,
+        providers: Sequence[str],
+        threads: int | None,
+        arena_mib: int = 0,
+        *,
+        tf32: bool = False,
+        io_binding: str = "auto",
+        cuda_graphs: bool = False,
+    ) -> None:
+        check_devices(providers)
         if threads is not None and threads < 1:
             raise InvalidSettings(f"threads: came {threads}, expected 1 or more")
         import onnxruntime
@@ -118,9 +133,16 @@ class Runtime:
         onnxruntime.disable_telemetry_events()
         self.threads = threads or len(os.sched_getaffinity(0))
         self.version: str = onnxruntime.__version__
-        self.providers = _available(providers)
-        self._options_of = {name: _provider_options(name, providers, arena_mib) for name in self.providers}
+        device = device_of(providers)
+        options = {name: options_of(name, device, arena_mib, tf32) for name in PROVIDERS.values()}
+        self.providers = available(providers, options)
+        self._options_of = {name: options[name] for name in self.providers}
+        on_gpu = self.providers[0] == PROVIDERS["cuda"]
+        self.device = device if on_gpu else Device()
         self.weights = SharedWeights()
+        self._bound = self.decides(io_binding)
+        # Of a GPU that records, everything happens in one thread: see graphs.py.
+        self._thread = ThreadPoolExecutor(1, "engine-graphs") if cuda_graphs and on_gpu else None
 
     def decides(self, setting: str) -> bool:
         """What `on`, `off` or `auto` means here: auto is on where models run on a GPU."""
@@ -128,20 +150,64 @@ class Runtime:
 
     def open(self, artifact: Artifact) -> Session:
         """A session of the artifact. Raises `LoadFailed`, naming the digest and the cause."""
-        import onnxruntime
+        if self._thread is None:
+            return self._open(artifact)
+        return self._thread.submit(self._open, artifact).result()
 
-        threads = self._threads_of(artifact)
+    def close(self) -> None:
+        """Make no more sessions, and end the thread that made them."""
+        if self._thread is not None:
+            self._thread.shutdown()
+
+    def _open(self, artifact: Artifact) -> Session:
+        name, threads = artifact.digest[:12], self._threads_of(artifact)
         payload, options = artifact.serialize(), self._options(threads)
         held = self._lent(artifact, payload, options)
-        try:
-            raw = onnxruntime.InferenceSession(payload, options, providers=list(self._options_of.items()))
-        except Exception as error:
-            raise LoadFailed(f"the runtime refused {artifact.digest[:12]}: {_message(error)}") from error
-        session = Session(artifact.digest, raw, threads, held)
+        make = partial(self._made, name, payload, options)
+        recording = None if self._thread is None else self._recording(artifact, payload, options)
+        raw = make() if recording is None else recording
+        way = self._way(raw) if recording is None else Graphs(name, recording, self.device, lambda: self._way(make()))
+        session = Session(artifact.digest, raw, threads, held, InOneThread(way, self._thread) if self._thread else way)
         _check_names(artifact, session)
         if session.providers[0] != self.providers[0]:
-            log.warning("%s runs on %s, not on %s", artifact.digest[:12], session.providers[0], self.providers[0])
+            log.warning("%s runs on %s, not on %s", name, session.providers[0], self.providers[0])
         return session
+
+    def _way(self, session: onnxruntime.InferenceSession) -> Way:
+        """How arrays get through a session that records nothing. Text is never on a device."""
+        no_text = all(value.type != TEXT for value in (*session.get_inputs(), *session.get_outputs()))
+        on_device = session.get_providers()[0] == self.providers[0]
+        return Binding(session, self.device) if self._bound and on_device and no_text else session
+
+    def _recording(
+        self, artifact: Artifact, payload: bytes, options: onnxruntime.SessionOptions
+    ) -> onnxruntime.InferenceSession | None:
+        """A session that records CUDA graphs; None where there cannot be one."""
+        import onnxruntime
+
+        if set(artifact.inputs.values()) != {"item"}:
+            return None
+        providers = [(name, given | RECORDED.get(name, {})) for name, given in self._options_of.items()]
+        try:
+            made = onnxruntime.InferenceSession(payload, options, providers=providers, enable_fallback=0)
+        except Exception as error:
+            log.warning("%s runs without CUDA graphs: %s", artifact.digest[:12], in_short(error))
+            return None
+        return made if only_items_vary(made) else None
+
+    def _made(self, name: str, payload: bytes, options: onnxruntime.SessionOptions) -> onnxruntime.InferenceSession:
+        """The runtime's session; where the device refuses it, on the processor. (The runtime's own way to fall back
+        prints to the console, and would move a session while it runs.)"""
+        import onnxruntime
+
+        providers = list(self._options_of.items())
+        while True:
+            try:
+                return onnxruntime.InferenceSession(payload, options, providers=providers, enable_fallback=0)
+            except Exception as error:
+                if len(providers) == 1:
+                    raise LoadFailed(f"the runtime refused {name}: {in_short(error)}") from error
+                log.warning("%s cannot be run on %s: %s", name, providers.pop(0)[0], in_short(error))
 
     def _lent(self, artifact: Artifact, payload: bytes, options: onnxruntime.SessionOptions) -> Sequence[object]:
         """What the session is to read from outside of itself. Sessions of a GPU copy the data files to it."""
@@ -187,39 +253,6 @@ def _run_options() -> onnxruntime.RunOptions:
     return options
 
 
-def _available(wanted: Sequence[str]) -> tuple[str, ...]:
-    """The runtime's names of the wanted devices that this machine has, the processor last."""
-    import onnxruntime
-
-    kinds = list(dict.fromkeys([*(name.partition(":")[0] for name in wanted), "cpu"]))
-    if "cuda" in kinds:
-        try:
-            onnxruntime.preload_dlls()
-        except Exception as error:
-            log.warning("CUDA libraries could not be loaded: %s", _message(error))
-    present = set(onnxruntime.get_available_providers())
-    chosen: list[str] = []
-    for name in kinds:
-        if PROVIDERS[name] in present:
-            chosen.append(PROVIDERS[name])
-        else:
-            log.warning(
-                "%s is not available (ONNX Runtime here has %s): falling back to the next provider",
-                PROVIDERS[name],
-                ", ".join(sorted(present)),
-            )
-    return tuple(chosen)
-
-
-def _provider_options(provider: str, wanted: Sequence[str], arena_mib: int) -> dict[str, str]:
-    """How a provider is set up: which device, and at most how much of its memory."""
-    if provider != PROVIDERS["cuda"]:
-        return {}
-    device = next(name for name in wanted if name.startswith("cuda"))
-    options = {"device_id": device.partition(":")[2] or "0", "arena_extend_strategy": "kSameAsRequested"}
-    return options | ({"gpu_mem_limit": str(arena_mib << 20)} if arena_mib else {})
-
-
 def _tensor_type(role: str, value: Any) -> TensorType:
     if value.type not in _DTYPES:
         raise LoadFailed(f"{role} {value.name!r} is {value.type}, which is not served; tensors of numbers and text are")
@@ -238,9 +271,3 @@ def _check_names(artifact: Artifact, session: Session) -> None:
             f"{artifact.digest[:12]} is said to have the outputs {sorted(artifact.outputs)}, "
             f"but its graph has {sorted(session.outputs)}"
         )
-
-
-def _message(error: BaseException) -> str:
-    """One line, without the runtime's prefix."""
-    text = " ".join(_NOISE.sub("", str(error)).split()) or type(error).__name__
-    return text if len(text) <= _MESSAGE_LENGTH else text[:_MESSAGE_LENGTH] + "…"

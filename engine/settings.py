@@ -26,7 +26,9 @@ class EngineSettings:
     for explanations: 50 on a processor, 20 on a GPU). `explain_share`: part of the time that explanations get even when
     predictions always wait. `at_once_us`: a prediction whose run is shorter is not queued, if it has at most
     `at_once_items` items. `arena_mib`: most memory of a GPU that the runtime takes (0: no limit). `shape_buckets`:
-    whether runs are filled up to fixed sizes (auto: on a GPU).
+    whether runs are filled up to fixed sizes (auto: on a GPU). `tf32`: whether a GPU may round factors of products and
+    convolutions to TF32. `io_binding`: whether inputs go through buffers that are kept (auto: on a GPU).
+    `cuda_graphs`: whether runs on a GPU are recorded and replayed.
     """
 
     max_batch: int = 32
@@ -44,6 +46,9 @@ class EngineSettings:
     at_once_items: int = 16
     arena_mib: int = 0
     shape_buckets: str = "auto"
+    tf32: bool = False
+    io_binding: str = "auto"
+    cuda_graphs: bool = False
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "providers", tuple(self.providers))
@@ -53,7 +58,7 @@ class EngineSettings:
             self._at_least(name, 0)
         if self.explain_quantum_ms is not None:
             self._at_least("explain_quantum_ms", 0)
-        for name in ("shape_buckets",):
+        for name in ("shape_buckets", "io_binding"):
             if getattr(self, name) not in SWITCH:
                 raise InvalidSettings(f"{name}: came {getattr(self, name)!r}, expected one of {', '.join(SWITCH)}")
         if not self.predict_quantum_ms > 0:

@@ -6,6 +6,7 @@ import hashlib
 import logging
 import subprocess
 import sys
+import warnings
 
 import numpy as np
 import onnx
@@ -14,6 +15,7 @@ import pytest
 from onnx import TensorProto, helper
 
 import engine
+from engine.providers import PROVIDERS, Device, options_of
 from engine.sessions import Runtime
 
 
@@ -106,7 +108,58 @@ def test_cuda_that_is_there_comes_first(monkeypatch):
     there = ["CUDAExecutionProvider", "CPUExecutionProvider"]
     monkeypatch.setattr(onnxruntime, "get_available_providers", lambda: there)
     monkeypatch.setattr(onnxruntime, "preload_dlls", lambda: None)
-    assert Runtime(("cuda", "cpu"), 1).providers == ("CUDAExecutionProvider", "CPUExecutionProvider")
+    monkeypatch.setattr("engine.providers.out_of_order", lambda *_: "")
+    runtime = Runtime(("cuda:1", "cpu"), 1)
+    assert runtime.providers == ("CUDAExecutionProvider", "CPUExecutionProvider")
+    assert runtime.device == Device("cuda", 1)
+    assert (runtime.decides("auto"), runtime.decides("off")) == (True, False)
+
+
+def test_cuda_that_is_installed_and_does_not_work_falls_back_and_says_so_once(monkeypatch, caplog, models):
+    """Here the provider is only said to be there: the runtime cannot make it."""
+    there = ["CUDAExecutionProvider", "CPUExecutionProvider"]
+    monkeypatch.setattr(onnxruntime, "get_available_providers", lambda: there)
+    monkeypatch.setattr(onnxruntime, "preload_dlls", lambda: None)
+    with caplog.at_level(logging.WARNING, "glasshouse.engine"), warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # the runtime's own, about a provider that it does not have
+        home = engine.InProcessEngine(providers=("cuda",), tf32=True, cuda_graphs=True)
+        found = home.run(models.affine(), {"x": np.ones((1, 3), np.float32)})
+        home.close()
+    assert home.info().providers == ("CPUExecutionProvider",)
+    np.testing.assert_allclose(found.outputs["y"], models.affine_formula(np.ones((1, 3))), atol=1e-6)
+    (line,) = [record.getMessage() for record in caplog.records]
+    assert line.startswith("CUDAExecutionProvider does not work: ")
+    assert line.endswith(": falling back to the next provider")
+
+
+def test_a_model_that_the_device_refuses_runs_on_the_processor_and_says_so(monkeypatch, caplog, capfd, models):
+    monkeypatch.setattr("engine.sessions.available", lambda *_: tuple(PROVIDERS.values())[::-1])
+    original = onnxruntime.InferenceSession
+
+    def refusing(payload, options, providers, enable_fallback):
+        if providers[0][0] == PROVIDERS["cuda"]:
+            raise RuntimeError("CUDA failure 2: out of memory")
+        return original(payload, options, providers=providers, enable_fallback=enable_fallback)
+
+    monkeypatch.setattr(onnxruntime, "InferenceSession", refusing)
+    with caplog.at_level(logging.WARNING, "glasshouse.engine"):
+        session = Runtime(("cuda",), 1).open(models.affine())
+    assert session.on_processor
+    assert "cannot be run on CUDAExecutionProvider: CUDA failure 2: out of memory" in caplog.text
+    assert capfd.readouterr() == ("", "")
+
+
+def test_a_gpu_is_set_up_for_repeatable_and_exact_runs():
+    options = options_of(PROVIDERS["cuda"], Device("cuda", 1), arena_mib=3)
+    assert options == {
+        "device_id": "1",
+        "arena_extend_strategy": "kSameAsRequested",
+        "cudnn_conv_algo_search": "HEURISTIC",
+        "use_tf32": "0",
+        "gpu_mem_limit": str(3 * 2**20),
+    }
+    assert options_of(PROVIDERS["cuda"], Device("cuda"), tf32=True)["use_tf32"] == "1"
+    assert options_of(PROVIDERS["cpu"], Device()) == {}
 
 
 def test_libraries_that_cannot_be_loaded_are_logged(monkeypatch, caplog):
