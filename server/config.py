@@ -132,6 +132,20 @@ class Config:
         maximum=0.9,
     )
     arena_mib: int = _setting("integer", 0, "Most MiB of a GPU that the runtime takes; 0 means no limit.", minimum=0)
+    shape_buckets: str = _setting(
+        "text",
+        "auto",
+        "Whether runs are filled up to 1, 2, 4, 8, … items; auto: on a GPU.",
+        choices=("auto", "on", "off"),
+    )
+    io_binding: str = _setting(
+        "text",
+        "auto",
+        "Whether inputs reach a device through buffers that are kept; auto: on a GPU.",
+        choices=("auto", "on", "off"),
+    )
+    cuda_graphs: bool = _setting("switch", False, "Whether runs on a GPU are recorded and replayed, where they can be.")
+    tf32: bool = _setting("switch", False, "Whether a GPU may compute in TF32: faster, and exact to 3 digits only.")
     deadline_seconds: float = _setting(
         "number", 60.0, "Seconds after which an unanswered request is given up.", minimum=0.001, maximum=86_400
     )

@@ -51,6 +51,10 @@ def settings_of(config: Config, devices: tuple[str, ...]) -> EngineSettings:
         explain_quantum_ms=config.explain_quantum_ms or None,
         explain_share=config.explain_share,
         arena_mib=config.arena_mib,
+        shape_buckets=config.shape_buckets,
+        io_binding=config.io_binding,
+        cuda_graphs=config.cuda_graphs,
+        tf32=config.tf32,
     )
 
 
