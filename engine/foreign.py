@@ -6,7 +6,11 @@ import re
 
 _PREFIX = re.compile(r"\[ONNXRuntimeError\] : \d+ : [A-Z_]+ : ")
 _LENGTH = 500
-_NO_MEMORY = re.compile(r"failed to allocate memory|bad_alloc|bad allocation|out of memory", re.IGNORECASE)
+# Of the machine; of an arena that may not grow; of CUDA and of its libraries.
+_NO_MEMORY = re.compile(
+    r"failed to allocate memory|bad_alloc|bad allocation|smaller than requested bytes|out of memory|_ALLOC_FAILED",
+    re.IGNORECASE,
+)
 
 
 def in_short(error: BaseException) -> str:
