@@ -6,8 +6,10 @@ ResNet-18 on 1, 8 and 32 images: predictions, and the program of gradients (`pat
 gradients of one image with 50 steps, and kernel SHAP of a row through the perceptron. Each through
 `engine.InProcessEngine` with providers ("cuda",) and ("cpu",), and the raw session on the same device, which the engine
 can at best be as fast as. Outputs of both devices are compared. A profile of ONNX Runtime says which nodes ran on the
-processor all the same: none may be a convolution, a product of matrices or a pooling. Ends at once, and says so, where
-there is no CUDA; --device cpu shows without one that the benchmark works.
+processor all the same: none may be a convolution, a product of matrices or a pooling. Then what an engine can be told
+about a GPU, each against its absence: runs filled up to fixed sizes (batches of 1 to 32 images in any order, when their
+sizes are met for the first time and again), page-locked inputs, CUDA graphs, TF32. Ends at once, and says so, where
+there is no CUDA; --device cpu shows without one that the benchmark works (graphs and TF32 do nothing there).
 """
 
 from __future__ import annotations
@@ -21,6 +23,7 @@ import tempfile
 import time
 from collections import Counter
 from collections.abc import Callable, Mapping
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -46,7 +49,9 @@ HEAVY = (
     "GRU",
     "Attention",
 )
-BATCHES, STEPS, CALLS = (1, 8, 32), 50, 5
+BATCHES, STEPS, CALLS, RAGGED = (1, 8, 32), 50, 5, 24
+Work = Callable[[engine.Engine], np.ndarray]
+FIRST = "first time: "
 Arrays = dict[str, np.ndarray]
 
 
@@ -128,12 +133,14 @@ class Bench:
     """Engines on both devices, and the tables."""
 
     def __init__(self, given: argparse.Namespace, page: Page) -> None:
-        self.given, self.page = given, page
+        self.given, self.artifacts = given, list[engine.Artifact]()
         self.device = engine.InProcessEngine(providers=(given.device,), max_batch=max(BATCHES))
         self.processor = engine.InProcessEngine(providers=("cpu",), max_batch=max(BATCHES))
         self.providers = [CUDA, CPU] if given.device == "cuda" else [CPU]
         heads = ("what", "engine", "raw session", "engine / raw", "engine on cpu", "times as fast", "outputs differ by")
         self.runs = page.table(*heads, title=f"Runs on {given.device}")
+        heads = ("setting", "what", "with", "without", "times as fast", "outputs differ by")
+        self.settings = page.table(*heads, title="Each setting against its absence")
         self.places = page.table("graph", "nodes", "on the processor", "heavy ones", "", title="Where nodes ran")
 
     def run(self, what: str, artifact: engine.Artifact, feeds: Arrays) -> None:
@@ -178,6 +185,53 @@ class Bench:
         apart = explain.attribution_error(found[self.device].values["x"], found[self.processor].values["x"])
         self.runs.add(what, milliseconds(ours), "", "", milliseconds(slow), f"{slow / ours:.1f}", f"{apart:.0e}")
 
+    def against(self, setting: str, off: object, on: object, works: Mapping[str, Work]) -> None:
+        """What one setting brings, on engines of their own: one line for each of the works, in this order. Those named
+        so are measured when they are done for the first time."""
+        device, most, least = self.given.device, max(BATCHES), self.given.seconds
+        given: list[dict[str, Any]] = [{setting: on}, {setting: off}]
+        homes = [engine.InProcessEngine(providers=(device,), max_batch=most, **each) for each in given]
+        for home in homes:
+            for artifact in self.artifacts:
+                home.load(artifact)
+        for what, work in works.items():
+            if what.startswith(FIRST):
+                seconds = [once(work, home) for home in homes]
+            else:
+                seconds = [seconds_of(partial(work, home), least) for home in homes]
+            apart = explain.attribution_error(*(work(home) for home in homes))
+            times = f"{seconds[1] / seconds[0]:.2f}"
+            self.settings.add(setting, what, *(milliseconds(each) for each in seconds), times, f"{apart:.0e}")
+        for home in homes:
+            home.close()
+
+
+def once(work: Work, home: engine.Engine) -> float:
+    """Seconds of one call, without one before it to warm up."""
+    begun = time.perf_counter()
+    work(home)
+    return time.perf_counter() - begun
+
+
+def predictions(artifact: engine.Artifact, x: np.ndarray, *batches: int) -> Work:
+    """Runs of the first so many rows, one after another; their outputs in one array."""
+    return lambda home: np.concatenate([home.run(artifact, {"x": x[:count]}).outputs["y"] for count in batches])
+
+
+def settings(bench: Bench, resnet: engine.Artifact, mlp: engine.Artifact) -> None:
+    """The table of what an engine can be told about a GPU."""
+    bench.artifacts = [resnet, mlp]
+    most = max(bench.given.batches)
+    x, rows = np.repeat(models.pixels(), most, axis=0), models.rows(most)
+    ragged = np.random.default_rng(0).integers(1, most + 1, size=RAGGED if most > 1 else 1).tolist()
+    mixed, one, many = predictions(resnet, x, *ragged), predictions(resnet, x, 1), predictions(resnet, x, most)
+    sizes = f"resnet, {len(ragged)} runs of 1 to {most} images"
+    bench.against("shape_buckets", "off", "on", {f"{FIRST}{sizes}": mixed, f"again: {sizes}": mixed})
+    images = {"resnet, 1 image": one, f"resnet, {most} images": many}
+    bench.against("io_binding", "off", "on", images)
+    bench.against("cuda_graphs", False, True, {"mlp, 1 row": predictions(mlp, rows, 1)} | images)
+    bench.against("tf32", False, True, images)
+
 
 def measure(bench: Bench, store: Path) -> None:
     """Everything in the tables."""
@@ -195,6 +249,7 @@ def measure(bench: Bench, store: Path) -> None:
     )
     bench.explained("resnet: Grad-CAM", resnet, x, "grad_cam")
     bench.explained("mlp: kernel SHAP, 2,108 coalitions, 100 rows", mlp, row, "kernel_shap", **rows)
+    settings(bench, model_artifact(resnet), model_artifact(mlp))
     bench.place("resnet: prediction", model_artifact(resnet), {"x": x})
     bench.place("resnet: path_gradient", gradient, path_feeds(x))
 
@@ -207,7 +262,7 @@ def main() -> None:
     parser.add_argument("--steps", type=int, default=STEPS, help="of integrated gradients")
     given = parser.parse_args()
     if given.quick:
-        given.seconds, given.batches, given.steps = 0, [1], 4
+        given.seconds, given.batches, given.steps = 0, [1, 3], 4
     if given.device == "cuda" and not has_cuda():
         print("There is no CUDA here (no card, or ONNX Runtime without its CUDA provider): nothing was measured.")
         return
