@@ -3,13 +3,15 @@
 A recording reads and writes fixed addresses, so there is one for each number of items, with inputs and outputs of its
 own on the device, and only sessions of which everything but the number of items is fixed have any. What is recorded
 belongs to the thread that recorded it, and while a thread records, no other may do anything with the device
-(https://github.com/microsoft/onnxruntime/issues/18806); so where graphs are on, one thread makes and runs all sessions.
-A model that cannot be recorded (a node on the processor, control flow) is run without.
+(https://github.com/microsoft/onnxruntime/issues/18806). So where graphs are on, one thread runs all sessions, and
+nothing is recorded while one is made. A model that cannot be recorded (a node on the processor, control flow) is run
+without.
 """
 
 from __future__ import annotations
 
 import logging
+import threading
 from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from typing import TYPE_CHECKING
@@ -33,7 +35,7 @@ Key = tuple[tuple[str, ...], int]
 
 
 class InOneThread:
-    """A `Way` through the thread that everything of a device happens in."""
+    """A `Way` through the thread that all runs on a device happen in."""
 
     def __init__(self, way: Way, thread: ThreadPoolExecutor) -> None:
         self._way, self._thread = way, thread
@@ -47,13 +49,18 @@ class Graphs:
     """A `Way` by recordings, made when a number of items is first met. One run at a time.
 
     `session` was made with CUDA graphs on, and every dimension of its inputs but the first is fixed. `without` makes a
-    way through a session without them, for when a recording fails.
+    way through a session without them, for when a recording fails. `alone` is held by whoever needs the device alone.
     """
 
     def __init__(
-        self, name: str, session: onnxruntime.InferenceSession, device: Device, without: Callable[[], Way]
+        self,
+        name: str,
+        session: onnxruntime.InferenceSession,
+        device: Device,
+        without: Callable[[], Way],
+        alone: threading.Lock,
     ) -> None:
-        self._name, self._device, self._without = name, device, without
+        self._name, self._device, self._without, self._alone = name, device, without, alone
         self._session: onnxruntime.InferenceSession | None = session
         self._otherwise: Way | None = Binding(session, device)
         self._recorded: dict[Key, _Recorded] = {}
@@ -70,28 +77,32 @@ class Graphs:
         uncaptured(options)
         results = self._otherwise.run(outputs, feeds, options)
         if len(self._recorded) < MOST and all(array.size for array in (*feeds.values(), *results)):
-            why = self._cannot_record(self._session, key, feeds, results)
-            if why:
-                log.warning("%s runs without CUDA graphs: %s", self._name, why)
-                self._session = self._otherwise = None  # freed before the next is made
-                self._recorded.clear()
+            self._record(self._session, key, feeds, results)
         return results
 
-    def _cannot_record(
+    def _record(
         self,
         session: onnxruntime.InferenceSession,
         key: Key,
         feeds: Mapping[str, Array],
         results: Sequence[Array],
-    ) -> str:
-        """Records a run that has just had these results, for the next ones; or says why that fails."""
+    ) -> None:
+        """Records a run that has just had these results, for the next ones; later, if a session is being made."""
+        if not self._alone.acquire(blocking=False):
+            return
+        why = ""
         try:
             recorded = _Recorded(session, self._device, len(self._recorded) + 1, feeds)
             recorded.record(key[0], feeds, results)
+            self._recorded[key] = recorded
         except Exception as error:
-            return in_short(error)
-        self._recorded[key] = recorded
-        return ""
+            why = in_short(error)
+        finally:
+            self._alone.release()
+        if why:
+            log.warning("%s runs without CUDA graphs: %s", self._name, why)
+            self._session = self._otherwise = None  # freed before the next is made
+            self._recorded.clear()
 
 
 class _Recorded:

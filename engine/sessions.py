@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import logging
 import os
+import threading
 from collections.abc import Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
@@ -32,7 +33,6 @@ if TYPE_CHECKING:
 log = logging.getLogger("glasshouse.engine")
 
 RUNTIME = "onnxruntime"
-TEXT = "tensor(string)"
 _FOLDER = "session.model_external_initializers_file_folder_path"
 _UNPACKED = {
     "session.disable_prepacking": "1",
@@ -141,8 +141,9 @@ class Runtime:
         self.device = device if on_gpu else Device()
         self.weights = SharedWeights()
         self._bound = self.decides(io_binding)
-        # Of a GPU that records, everything happens in one thread: see graphs.py.
+        # Of a GPU that records, one thread runs everything, and a session is made while nothing is recorded: graphs.py.
         self._thread = ThreadPoolExecutor(1, "engine-graphs") if cuda_graphs and on_gpu else None
+        self._alone = threading.Lock()
 
     def decides(self, setting: str) -> bool:
         """What `on`, `off` or `auto` means here: auto is on where models run on a GPU."""
@@ -152,10 +153,11 @@ class Runtime:
         """A session of the artifact. Raises `LoadFailed`, naming the digest and the cause."""
         if self._thread is None:
             return self._open(artifact)
-        return self._thread.submit(self._open, artifact).result()
+        with self._alone:
+            return self._open(artifact)
 
     def close(self) -> None:
-        """Make no more sessions, and end the thread that made them."""
+        """End the thread that runs sessions, if there is one."""
         if self._thread is not None:
             self._thread.shutdown()
 
@@ -166,7 +168,9 @@ class Runtime:
         make = partial(self._made, name, payload, options)
         recording = None if self._thread is None else self._recording(artifact, payload, options)
         raw = make() if recording is None else recording
-        way = self._way(raw) if recording is None else Graphs(name, recording, self.device, lambda: self._way(make()))
+        way = self._way(raw)
+        if recording is not None:
+            way = Graphs(name, recording, self.device, lambda: self._way(make()), self._alone)
         session = Session(artifact.digest, raw, threads, held, InOneThread(way, self._thread) if self._thread else way)
         _check_names(artifact, session)
         if session.providers[0] != self.providers[0]:
@@ -174,10 +178,9 @@ class Runtime:
         return session
 
     def _way(self, session: onnxruntime.InferenceSession) -> Way:
-        """How arrays get through a session that records nothing. Text is never on a device."""
-        no_text = all(value.type != TEXT for value in (*session.get_inputs(), *session.get_outputs()))
+        """How arrays get through a session that records nothing."""
         on_device = session.get_providers()[0] == self.providers[0]
-        return Binding(session, self.device) if self._bound and on_device and no_text else session
+        return Binding(session, self.device) if self._bound and on_device and not _has_text(session) else session
 
     def _recording(
         self, artifact: Artifact, payload: bytes, options: onnxruntime.SessionOptions
@@ -193,7 +196,7 @@ class Runtime:
         except Exception as error:
             log.warning("%s runs without CUDA graphs: %s", artifact.digest[:12], in_short(error))
             return None
-        return made if only_items_vary(made) else None
+        return made if only_items_vary(made) and not _has_text(made) else None
 
     def _made(self, name: str, payload: bytes, options: onnxruntime.SessionOptions) -> onnxruntime.InferenceSession:
         """The runtime's session; where the device refuses it, on the processor. (The runtime's own way to fall back
@@ -251,6 +254,11 @@ def _run_options() -> onnxruntime.RunOptions:
     options = onnxruntime.RunOptions()
     options.log_severity_level = _SEVERITY_FATAL
     return options
+
+
+def _has_text(session: onnxruntime.InferenceSession) -> bool:
+    """Whether an input or output is text, which is never on a device."""
+    return any(value.type == "tensor(string)" for value in (*session.get_inputs(), *session.get_outputs()))
 
 
 def _tensor_type(role: str, value: Any) -> TensorType:

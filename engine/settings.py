@@ -25,7 +25,7 @@ class EngineSettings:
     threads. `explain_quantum_ms`, `predict_quantum_ms`: how long a run may take when several requests share it (None
     for explanations: 50 on a processor, 20 on a GPU). `explain_share`: part of the time that explanations get even when
     predictions always wait. `at_once_us`: a prediction whose run is shorter is not queued, if it has at most
-    `at_once_items` items. `arena_mib`: most memory of a GPU that the runtime takes (0: no limit). `shape_buckets`:
+    `at_once_items` items. `arena_mib`: most memory of a GPU that a session takes (0: no limit). `shape_buckets`:
     whether runs are filled up to fixed sizes (auto: on a GPU). `tf32`: whether a GPU may round factors of products and
     convolutions to TF32. `io_binding`: whether inputs go through buffers that are kept (auto: on a GPU).
     `cuda_graphs`: whether runs on a GPU are recorded and replayed.

@@ -131,7 +131,7 @@ class Config:
         minimum=0,
         maximum=0.9,
     )
-    arena_mib: int = _setting("integer", 0, "Most MiB of a GPU that the runtime takes; 0 means no limit.", minimum=0)
+    arena_mib: int = _setting("integer", 0, "Most MiB of a GPU that a session takes; 0 means no limit.", minimum=0)
     shape_buckets: str = _setting(
         "text",
         "auto",

@@ -13,10 +13,11 @@ import onnx
 import onnxruntime
 import pytest
 from onnx import TensorProto, helper
+from onnxruntime.capi import onnxruntime_pybind11_state as core
 
 import engine
 from engine import binding
-from engine.binding import Binding
+from engine.binding import Binding, HostArray
 from engine.providers import Device
 from engine.sessions import Runtime
 
@@ -181,3 +182,28 @@ def test_without_page_locked_memory_ordinary_memory_is_used_and_said_once(raw, c
         assert allocate((2,), np.dtype(np.int64)).shape() == [2]
     (line,) = [record.getMessage() for record in caplog.records]
     assert line.startswith("inputs of the GPU are not page-locked: No session allocator found")
+
+
+def test_page_locked_memory_is_asked_of_the_allocator_of_the_session(raw, monkeypatch):
+    """The one of a GPU is not here; that of the processor answers in its place."""
+    asked: list[tuple[int, ...]] = []
+    original = core.OrtDevice
+
+    class Asked(original):  # type: ignore[misc, valid-type]
+        def __new__(cls, *place: int) -> Any:
+            asked.append(place)
+            return original(original.cpu(), 0, 0, 0)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(core, "OrtDevice", Asked)
+        page_locked, allocate = binding.host_memory(raw, Device("cuda", 3))
+        held = HostArray(allocate((2, 3), np.dtype(np.float32)), (2, 3), np.dtype(np.float32))
+    assert page_locked
+    assert set(asked) == {(1, 5, 0x10DE, 3)}  # GPU, host accessible, NVIDIA, its number
+    held.array[:] = RNG.normal(size=(2, 3))
+    expected = held.array.copy()
+    assert held.value.numpy().tobytes() == expected.tobytes()
+    with monkeypatch.context() as patch:
+        patch.setattr(core, "OrtDevice", Asked)
+        buffers = binding._Buffers(raw, Device(), allocate, {"x": expected})
+    equal(buffers.run(["y"], {"x": expected}, onnxruntime.RunOptions()), raw.run(["y"], {"x": expected}))

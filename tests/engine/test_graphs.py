@@ -47,11 +47,13 @@ class Watched:
         self._session.run_with_iobinding(binding, options)
 
 
-def recorded(session: Any, without: Any = None) -> Session:
+def recorded(session: Any, without: Any = None, alone: threading.Lock | None = None) -> Session:
     def never() -> Any:
         raise AssertionError("recording failed")
 
-    return Session("ab" * 32, session, way=Graphs("abab", session, Device(), without or never))
+    return Session(
+        "ab" * 32, session, way=Graphs("abab", session, Device(), without or never, alone or threading.Lock())
+    )
 
 
 def test_each_number_of_items_is_recorded_once_and_replayed(models):
@@ -103,6 +105,17 @@ def test_what_cannot_be_recorded_runs_without_and_says_so_once(models, caplog):
     assert line == "abab runs without CUDA graphs: operation not permitted when stream is capturing"
 
 
+def test_nothing_is_recorded_while_a_session_is_made(models):
+    watched, alone = Watched(session_of(models.affine())), threading.Lock()
+    session = recorded(watched, alone=alone)
+    with alone:
+        session.run(["y"], rows(2))
+    session.run(["y"], rows(2))
+    session.run(["y"], rows(2))
+    assert watched.ids == ["-1", "-1", "1", "1"]
+    assert not alone.locked()
+
+
 def test_a_run_that_nobody_wants_is_not_begun(models):
     watched = Watched(session_of(models.affine()))
     session, stop = recorded(watched), Stop()
@@ -133,7 +146,7 @@ class Gpu:
 
     def __init__(self, monkeypatch: pytest.MonkeyPatch, refuses: bool = False) -> None:
         self.options: list[dict[str, str]] = []
-        self.threads: set[str] = set()
+        self.threads: set[str] = set()  # that run something
         original = onnxruntime.InferenceSession
 
         def make(payload: bytes, options: Any, providers: Any, enable_fallback: int) -> Any:
@@ -141,7 +154,6 @@ class Gpu:
             name, given = providers[0]
             assert name == PROVIDERS["cuda"]
             self.options.append(given)
-            self.threads.add(threading.current_thread().name)
             if refuses and "enable_cuda_graph" in given:
                 raise RuntimeError("This session cannot use the graph capture feature")
             return _OnGpu(original(payload, options, providers=["CPUExecutionProvider"]), self.threads)
@@ -166,7 +178,7 @@ class _OnGpu(Watched):
 
 
 @pytest.mark.parametrize("cuda_graphs", [True, False])
-def test_where_graphs_are_on_everything_happens_in_one_thread(models, monkeypatch, cuda_graphs):
+def test_where_graphs_are_on_all_runs_happen_in_one_thread(models, monkeypatch, cuda_graphs):
     gpu = Gpu(monkeypatch)
     home = engine.InProcessEngine(providers=("cuda",), cuda_graphs=cuda_graphs)
     for model in (models.affine(), models.centred()):
