@@ -12,6 +12,8 @@ The options of a GPU, and why (https://onnxruntime.ai/docs/execution-providers/C
 
 from __future__ import annotations
 
+import contextlib
+import io
 import logging
 import re
 from collections.abc import Mapping, Sequence
@@ -75,11 +77,7 @@ def available(wanted: Sequence[str], options: Mapping[str, Mapping[str, str]]) -
     import onnxruntime
 
     kinds = list(dict.fromkeys([*(name.partition(":")[0] for name in wanted), "cpu"]))
-    if "cuda" in kinds:
-        try:
-            onnxruntime.preload_dlls()
-        except Exception as error:
-            log.warning("CUDA libraries could not be loaded: %s", in_short(error))
+    missing = _load_libraries() if "cuda" in kinds else ""
     present = set(onnxruntime.get_available_providers())
     chosen: list[str] = []
     for name in (PROVIDERS[kind] for kind in kinds):
@@ -88,7 +86,7 @@ def available(wanted: Sequence[str], options: Mapping[str, Mapping[str, str]]) -
         else:
             why = "" if name == PROVIDERS["cpu"] else out_of_order(name, options[name])
         if why:
-            log.warning("%s %s: falling back to the next provider", name, why)
+            log.warning("%s %s: falling back to the next provider", name, f"{why} ({missing})" if missing else why)
         else:
             chosen.append(name)
     return tuple(chosen)
@@ -102,4 +100,20 @@ def out_of_order(provider: str, options: Mapping[str, str]) -> str:
         session = onnxruntime.InferenceSession(_TRIAL, providers=[(provider, dict(options))], enable_fallback=0)
     except Exception as error:
         return f"does not work: {in_short(error)}"
-    return "" if session.get_providers()[0] == provider else "does not work: its libraries or its device are missing"
+    if session.get_providers()[0] != provider:
+        return "does not work: a library, a driver or its device is missing"
+    return ""
+
+
+def _load_libraries() -> str:
+    """Has the runtime load CUDA's libraries from where they were installed beside it; what it says (to the console, if
+    it were let) of those that are not there."""
+    import onnxruntime
+
+    said = io.StringIO()
+    try:
+        with contextlib.redirect_stdout(said):
+            onnxruntime.preload_dlls()
+    except Exception as error:
+        print(error, file=said)
+    return " ".join(said.getvalue().split())

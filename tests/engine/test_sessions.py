@@ -6,7 +6,6 @@ import hashlib
 import logging
 import subprocess
 import sys
-import warnings
 
 import numpy as np
 import onnx
@@ -15,7 +14,7 @@ import pytest
 from onnx import TensorProto, helper
 
 import engine
-from engine.providers import PROVIDERS, Device, options_of
+from engine.providers import PROVIDERS, Device, options_of, out_of_order
 from engine.sessions import Runtime
 
 
@@ -115,37 +114,49 @@ def test_cuda_that_is_there_comes_first(monkeypatch):
     assert (runtime.decides("auto"), runtime.decides("off")) == (True, False)
 
 
-def test_cuda_that_is_installed_and_does_not_work_falls_back_and_says_so_once(monkeypatch, caplog, models):
-    """Here the provider is only said to be there: the runtime cannot make it."""
-    there = ["CUDAExecutionProvider", "CPUExecutionProvider"]
-    monkeypatch.setattr(onnxruntime, "get_available_providers", lambda: there)
+@pytest.fixture
+def refused(monkeypatch: pytest.MonkeyPatch) -> str:
+    """The runtime has a provider for CUDA that makes no session; why."""
+    why, original = "CUDA failure 35: CUDA driver version is insufficient", onnxruntime.InferenceSession
+
+    def make(payload, options=None, *, providers, enable_fallback):
+        assert enable_fallback == 0
+        if providers[0][0] == PROVIDERS["cuda"]:
+            raise RuntimeError(why)
+        return original(payload, options, providers=providers)
+
+    monkeypatch.setattr(onnxruntime, "get_available_providers", lambda: list(PROVIDERS.values()))
     monkeypatch.setattr(onnxruntime, "preload_dlls", lambda: None)
-    with caplog.at_level(logging.WARNING, "glasshouse.engine"), warnings.catch_warnings():
-        warnings.simplefilter("ignore")  # the runtime's own, about a provider that it does not have
+    monkeypatch.setattr(onnxruntime, "InferenceSession", make)
+    return why
+
+
+def test_cuda_that_is_installed_and_does_not_work_falls_back_and_says_so_once(refused, caplog, capfd, models):
+    with caplog.at_level(logging.WARNING, "glasshouse.engine"):
         home = engine.InProcessEngine(providers=("cuda",), tf32=True, cuda_graphs=True)
         found = home.run(models.affine(), {"x": np.ones((1, 3), np.float32)})
         home.close()
     assert home.info().providers == ("CPUExecutionProvider",)
     np.testing.assert_allclose(found.outputs["y"], models.affine_formula(np.ones((1, 3))), atol=1e-6)
     (line,) = [record.getMessage() for record in caplog.records]
-    assert line.startswith("CUDAExecutionProvider does not work: ")
-    assert line.endswith(": falling back to the next provider")
+    assert line == f"CUDAExecutionProvider does not work: {refused}: falling back to the next provider"
+    assert capfd.readouterr() == ("", "")
 
 
-def test_a_model_that_the_device_refuses_runs_on_the_processor_and_says_so(monkeypatch, caplog, capfd, models):
-    monkeypatch.setattr("engine.sessions.available", lambda *_: tuple(PROVIDERS.values())[::-1])
-    original = onnxruntime.InferenceSession
+def test_a_provider_that_the_runtime_leaves_out_does_not_work():
+    """As it does where a library is missing; here with one that there cannot be."""
+    with pytest.warns(UserWarning, match="Specified provider 'NoSuchExecutionProvider'"):
+        assert out_of_order("NoSuchExecutionProvider", {}).startswith("does not work: ")
+    assert out_of_order(PROVIDERS["cpu"], {}) == ""
 
-    def refusing(payload, options, providers, enable_fallback):
-        if providers[0][0] == PROVIDERS["cuda"]:
-            raise RuntimeError("CUDA failure 2: out of memory")
-        return original(payload, options, providers=providers, enable_fallback=enable_fallback)
 
-    monkeypatch.setattr(onnxruntime, "InferenceSession", refusing)
+def test_a_model_that_the_device_refuses_runs_on_the_processor_and_says_so(refused, monkeypatch, caplog, capfd, models):
+    monkeypatch.setattr("engine.providers.out_of_order", lambda *_: "")
     with caplog.at_level(logging.WARNING, "glasshouse.engine"):
         session = Runtime(("cuda",), 1).open(models.affine())
     assert session.on_processor
-    assert "cannot be run on CUDAExecutionProvider: CUDA failure 2: out of memory" in caplog.text
+    said = [record.getMessage() for record in caplog.records]
+    assert said[0].endswith(f" cannot be run on CUDAExecutionProvider: {refused}")
     assert capfd.readouterr() == ("", "")
 
 
@@ -162,15 +173,18 @@ def test_a_gpu_is_set_up_for_repeatable_and_exact_runs():
     assert options_of(PROVIDERS["cpu"], Device()) == {}
 
 
-def test_libraries_that_cannot_be_loaded_are_logged(monkeypatch, caplog):
+def test_libraries_that_are_missing_are_said_in_the_same_line_and_not_on_the_console(monkeypatch, caplog, capfd):
     def missing():
-        raise OSError("libcudart is missing")
+        print("Failed to load libcudart.so")
+        raise OSError("libcublas.so is missing")
 
     monkeypatch.setattr(onnxruntime, "preload_dlls", missing)
     monkeypatch.setattr(onnxruntime, "get_available_providers", lambda: ["CPUExecutionProvider"])
     with caplog.at_level(logging.WARNING, "glasshouse.engine"):
         Runtime(("cuda",), 1)
-    assert "libcudart is missing" in caplog.text
+    (line,) = [record.getMessage() for record in caplog.records]
+    assert "(Failed to load libcudart.so libcublas.so is missing)" in line
+    assert capfd.readouterr() == ("", "")
 
 
 def test_importing_the_room_does_not_import_the_runtime():
