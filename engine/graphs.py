@@ -29,6 +29,7 @@ if TYPE_CHECKING:
 log = logging.getLogger("glasshouse.engine")
 
 MOST = 16  # recordings of a session: there are fewer sizes of runs (buckets.py)
+RUNS = 3  # the first two have the runtime allocate what the third, which it records, must find allocated
 RECORDED = {PROVIDERS["cuda"]: {"enable_cuda_graph": "1"}}  # options of a provider that records, beside its others
 GRAPH_ID, NONE = "gpu_graph_id", "-1"  # of a run, in its options; -1: neither record nor replay
 Key = tuple[tuple[str, ...], int]
@@ -126,12 +127,13 @@ class _Recorded:
         self._options.add_run_config_entry(GRAPH_ID, str(number))
 
     def record(self, outputs: Sequence[str], feeds: Mapping[str, Array], like: Sequence[Array]) -> None:
-        """The runtime runs the graph as often as it must before it can record it, and once more."""
+        """Runs it as often as the runtime must have run it before it can record it, so that it does so now."""
         for name, value in self._inputs.items():
             self._binding.bind_ortvalue_input(name, value)
         for name, array in zip(outputs, like, strict=True):
             self._binding.bind_ortvalue_output(name, self._on_device(array))
-        self.replay(feeds)
+        for _ in range(RUNS):
+            self.replay(feeds)
 
     def replay(self, feeds: Mapping[str, Array]) -> list[Array]:
         """The outputs for other feeds of the same shapes, copied from the device into new arrays."""

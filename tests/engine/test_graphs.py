@@ -65,7 +65,7 @@ def test_each_number_of_items_is_recorded_once_and_replayed(models):
         kept.append((found, models.affine_formula(feeds["x"])))
     for found, expected in kept:  # none of them was written to by a later run
         np.testing.assert_allclose(found, expected, atol=1e-6)
-    assert watched.ids == ["-1", "1", "-1", "2", "1", "1", "2", "-1", "3"]
+    assert watched.ids == ["-1", *"111", "-1", *"222", "1", "1", "2", "-1", *"333"]
 
 
 def test_answers_are_those_of_the_session_to_the_bit(models):
@@ -83,7 +83,7 @@ def test_there_are_no_more_recordings_than_may_be(models, monkeypatch):
     for count in (1, 2, 3, 3, 1):
         feeds = rows(count)
         np.testing.assert_allclose(session.run(["y"], feeds)[0], models.affine_formula(feeds["x"]), atol=1e-6)
-    assert watched.ids == ["-1", "1", "-1", "2", "-1", "-1", "1"]
+    assert watched.ids == ["-1", *"111", "-1", *"222", "-1", "-1", "1"]
 
 
 def test_what_cannot_be_recorded_runs_without_and_says_so_once(models, caplog):
@@ -99,7 +99,7 @@ def test_what_cannot_be_recorded_runs_without_and_says_so_once(models, caplog):
         for count in (1, 2, 1, 2, 4):
             feeds = rows(count)
             np.testing.assert_allclose(session.run(["y"], feeds)[0], models.affine_formula(feeds["x"]), atol=1e-6)
-    assert watched.ids == ["-1", "1", "-1", "2"]
+    assert watched.ids == ["-1", *"111", "-1", "2"]
     assert len(made) == 1
     (line,) = [record.getMessage() for record in caplog.records]
     assert line == "abab runs without CUDA graphs: operation not permitted when stream is capturing"
@@ -112,7 +112,7 @@ def test_nothing_is_recorded_while_a_session_is_made(models):
         session.run(["y"], rows(2))
     session.run(["y"], rows(2))
     session.run(["y"], rows(2))
-    assert watched.ids == ["-1", "-1", "1", "1"]
+    assert watched.ids == ["-1", "-1", *"111", "1"]
     assert not alone.locked()
 
 
@@ -123,7 +123,7 @@ def test_a_run_that_nobody_wants_is_not_begun(models):
     stop.now()
     with pytest.raises(engine.RunFailed, match="terminate"):
         session.run(["y"], rows(2), stop)
-    assert watched.ids == ["-1", "1", "-1"]
+    assert watched.ids == ["-1", *"111", "-1"]
     session.run(["y"], rows(2))
 
 
