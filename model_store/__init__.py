@@ -44,6 +44,7 @@ from .manifest import (
     Level,
     Manifest,
     OutputSpec,
+    Precision,
     Role,
 )
 from .model_version import ModelVersion
@@ -84,6 +85,7 @@ __all__ = [
     "NotFound",
     "OutputSpec",
     "Point",
+    "Precision",
     "Problem",
     "RefusedModel",
     "Role",

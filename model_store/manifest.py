@@ -22,11 +22,12 @@ SCHEMA_VERSION = 1
 DEFAULT_BACKGROUND = "default"  # what files.background is called among the sets
 PREFIX = "background/"  # of the files of sets
 DATA = "data/"  # of the files that hold a model's external data
-ROLES = ("model", "background", "examples", "certificate", "tokenizer")
+ROLES = ("model", "model_float16", "background", "examples", "certificate", "tokenizer")
 
 InputKind = Literal["image", "tabular", "text", "series", "tensor"]
 OutputKind = Literal["logits", "probabilities", "value", "reconstruction", "tensor"]
-Role = Literal["model", "background", "examples", "certificate", "tokenizer"]
+Role = Literal["model", "model_float16", "background", "examples", "certificate", "tokenizer"]
+Precision = Literal["float32", "float16"]
 Dim = int | str | None
 
 
@@ -178,7 +179,8 @@ class Batching(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 
 class Manifest(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
     """The whole document. A draft has no `files` and no `created`; publishing fills them. `data_files` hold the
-    external data of the model's file, by the names it has for them."""
+    external data of the model's file, by the names it has for them. The file "model_float16" is the same network in
+    half precision, with the same inputs and outputs; its data lie inside."""
 
     schema_version: Literal[1] = 1
     name: str

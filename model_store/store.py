@@ -24,7 +24,7 @@ from .errors import (
     UnknownVersion,
 )
 from .files import changed_at, flush_folder, locked, make_folder, names_in, translated
-from .manifest import FileRef, Manifest
+from .manifest import FileRef, Manifest, Precision
 from .model_version import ModelVersion
 from .pointers import RENEWABLE, Pointers, Renewable, check_alias, is_version
 from .references import check_files, with_references
@@ -45,13 +45,15 @@ class GcReport:
 
 
 class Store:
-    """A store in a folder. With `create`, the folder is made if it is not there.
+    """A store in a folder. With `create`, the folder is made if it is not there. The versions it hands out are run in
+    `precision`, where they have a file of that.
 
     Every method raises StoreUnavailable if the file system refuses.
     """
 
-    def __init__(self, root: Path | str, create: bool = True) -> None:
+    def __init__(self, root: Path | str, create: bool = True, precision: Precision = "float32") -> None:
         self.root = Path(root).absolute()
+        self._precision: Precision = precision
         self._blobs = Blobs(self.root)
         self._models = self.root / "models"
         if create:
@@ -96,7 +98,7 @@ class Store:
             manifest = with_references(manifest, references, created)
             digest = self._blobs.put(manifest.to_bytes())
             version = Pointers(self.root, manifest.name).add_version(digest)
-        return ModelVersion(manifest.name, version, digest, manifest, False, self._blobs)
+        return ModelVersion(manifest.name, version, digest, manifest, False, self._blobs).preferring(self._precision)
 
     def resolve(self, name: str, version: int | str | None = None) -> ModelVersion:
         """One version: by number (int or digits), by alias, or by None the alias "default" if it is set, else the
@@ -294,4 +296,5 @@ class Store:
         manifest = read_manifest(self._blobs, name, number, digest)
         renewed, tuned = (pointers.renewed_digest(kind, number) for kind in RENEWABLE)
         archived = number in pointers.archived()
-        return ModelVersion(name, number, digest, manifest, archived, self._blobs, renewed, tuned)
+        version = ModelVersion(name, number, digest, manifest, archived, self._blobs, renewed, tuned)
+        return version.preferring(self._precision)
