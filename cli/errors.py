@@ -90,6 +90,7 @@ EXIT_CODES: dict[str, dict[str, int]] = {
         "InvalidImport": BAD_INPUT,
         "UnsupportedModel": REFUSED,
         "ParityFailed": REFUSED,
+        "VariantRefused": REFUSED,
         "CertificateFailed": REFUSED,
         "ExportError": FAILED,
     },

@@ -20,10 +20,12 @@ from .errors import (
     InvalidImport,
     ParityFailed,
     UnsupportedModel,
+    VariantRefused,
 )
 from .evaluating import evaluate
 from .exported import Evidence, Exported, write
 from .exported import as_json as certificate_bytes
+from .float16 import with_float16
 from .from_sklearn import Column, Converted, export_sklearn
 from .from_torch import export_torch
 from .importing import import_onnx, read_onnx
@@ -47,6 +49,7 @@ __all__ = [
     "InvalidImport",
     "ParityFailed",
     "UnsupportedModel",
+    "VariantRefused",
     "as_torch",
     "certificate_bytes",
     "certify",
@@ -66,5 +69,6 @@ __all__ = [
     "rows_of",
     "shap_explanation",
     "verify",
+    "with_float16",
     "write",
 ]

@@ -24,6 +24,7 @@ from .describing import rebuilt, replaced
 from .effort import QUICK, Effort, Pace
 from .examining import examined
 from .exported import Evidence, Exported
+from .float16 import agreement
 from .parity import TOLERANCE, parity
 
 if TYPE_CHECKING:
@@ -54,13 +55,16 @@ def certify(
     Raises ParityFailed when the model itself is not faithful to its source.
     """
     start = time.monotonic()
-    agreement = parity(exported, evidence, engine, tolerance=tolerance)
+    faithful = parity(exported, evidence, engine, tolerance=tolerance)
     case = case_of(exported, evidence, engine, effort.rows)
     found = measured(case, exported.manifest.explanation.methods, effort, network)
     withheld = failing(found)
     if withheld:
         exported = exported.but(manifest=refusing(exported.manifest, withheld))
-    certificate = sealed(case, found | {"parity": agreement.to_dict()}, withheld, start)
+    found["parity"] = faithful.to_dict()
+    if exported.float16 is not None:
+        found["float16"] = agreement(exported, case.inputs, case.rows, engine)
+    certificate = sealed(case, found, withheld, start)
     return exported.but(certificate=certificate)
 
 
@@ -138,7 +142,7 @@ def refusing(manifest: Manifest, reasons: Mapping[str, str]) -> Manifest:
 def _failures(found: Certificate, withheld: Mapping[str, str]) -> Iterator[str]:
     """What failed of the model and of the methods that are offered, a sentence each."""
     offered = {name: report for name, report in found["methods"].items() if name not in withheld}
-    general = {"parity": found.get("parity")}
+    general = {"parity": found.get("parity"), "float16": found.get("float16")}
     if isinstance(found["gradients"], Mapping) and any("gradient" in explain.METHODS[name].needs for name in offered):
         general |= {"gradient": found["gradients"]["autograd"], "gradient ": found["gradients"]["finite_difference"]}
     for name, figure in general.items():

@@ -5,6 +5,7 @@ ExportError
 ├── InvalidExport      what was converted, or handed over with it, contradicts itself
 ├── CertificateFailed  a certificate that passed is required, and the model has none; says what failed
 ├── ParityFailed       the exported model does not answer as its source does; names the worst row
+├── VariantRefused     the float16 variant of a model cannot be made, or does not answer as the model does; says why
 ├── InvalidImport      a file given to ``import_onnx`` cannot be read or does not fit the model
 └── InvalidBridge      what came to a bridge (rows, tensors, an answer) does not fit the model or cannot be bridged
 """
@@ -40,6 +41,13 @@ class ParityFailed(ExportError):
 
 class CertificateFailed(ExportError):
     """A certificate that passed is required to register a model; the message says what of it failed."""
+
+
+class VariantRefused(ExportError):
+    """The float16 variant of a model cannot be made, run or explained, or is too far from the model's own answers."""
+
+    def __init__(self, reason: str) -> None:
+        super().__init__(f"the float16 variant is refused: {reason}")
 
 
 class InvalidImport(ExportError):

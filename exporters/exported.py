@@ -41,6 +41,7 @@ class Exported:
     """A model ready to be checked and registered. ``manifest`` is a draft: the store fills in files and time.
 
     data_files  where the external data of the model lie, by the names it has for them
+    float16     the same network in half precision, its data inside (float16.py)
     """
 
     model: bytes
@@ -50,6 +51,7 @@ class Exported:
     certificate: Mapping[str, Any] | None = None
     background_sets: Mapping[str, bytes] = field(default_factory=dict)
     data_files: Mapping[str, Path] = field(default_factory=dict)
+    float16: bytes | None = None
 
     def files(self) -> dict[str, bytes | Path]:
         """The version's files by role, as "background/name" those of background sets, as "data/name" those of external
@@ -57,6 +59,8 @@ class Exported:
         found: dict[str, bytes | Path] = {"model": self.model}
         found |= {f"background/{name}": data for name, data in self.background_sets.items()}
         found |= {f"data/{name}": path for name, path in self.data_files.items()}
+        if self.float16 is not None:
+            found["model_float16"] = self.float16
         if self.background is not None:
             found["background"] = pack(self.background)
         if self.examples:
@@ -80,7 +84,11 @@ def as_json(value: Any) -> bytes:
     return json.dumps(value, ensure_ascii=False, sort_keys=True, allow_nan=False, indent=1).encode("utf-8")
 
 
-_NAMES: dict[str, str] = {"model": "model.onnx", "background": "background.npz"}
+_NAMES: dict[str, str] = {
+    "model": "model.onnx",
+    "model_float16": "model_float16.onnx",
+    "background": "background.npz",
+}
 
 
 def write(exported: Exported, folder: Path) -> list[Path]:

@@ -8,19 +8,23 @@ from model_store import check_model
 
 from .errors import CertificateFailed
 from .exported import Exported
+from .float16 import check_variant
 
 if TYPE_CHECKING:
     from model_store import ModelVersion, Store
 
 
 def register(store: Store, exported: Exported, *, require_certificate: bool = False) -> ModelVersion:
-    """Publishes a new version of the model after the gate has let its file through.
+    """Publishes a new version of the model after the gate has let its file through, and its float16 variant.
 
     require_certificate  publish nothing whose certificate is missing or has not passed
 
-    Raises CertificateFailed, model_store's RefusedModel and InvalidManifest, and whatever its store raises.
+    Raises CertificateFailed, VariantRefused, model_store's RefusedModel and InvalidManifest, and whatever its store
+    raises.
     """
     check_model(exported.model, data_files=exported.data_files)
+    if exported.float16 is not None:
+        check_variant(exported)
     if require_certificate:
         require_passed(exported)
     return store.publish(exported.manifest, exported.files())

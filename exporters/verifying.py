@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 import explain
-from model_store import InvalidInput, Manifest, StoreError, decode_rows, decode_tensors, to_model_layout
+from model_store import Manifest, StoreError, decode_rows, decode_tensors, to_model_layout
 
 from .case import Case, case_of_arrays
 from .certificate import SCHEMA_VERSION, Certificate, measured, sealed
@@ -26,6 +26,7 @@ from .checks import unjudged
 from .effort import FULL, QUICK, Effort
 from .errors import InvalidImport
 from .exported import Array, Exported
+from .float16 import agreement, own_rows
 from .importing import read_onnx, with_background
 
 if TYPE_CHECKING:
@@ -67,6 +68,8 @@ def verify(
     case = _case(exported, rows, limit, effort, engine)
     found = measured(case, [name for name in wanted if name in explain.METHODS], effort, tell=tell)
     found["parity"] = unjudged("the source model is not here")
+    if exported.float16 is not None:
+        found["float16"] = agreement(exported, case.inputs, case.rows, engine)
     _inherit(found, exported.certificate, case)
     return sealed(case, found, {}, start)
 
@@ -76,8 +79,16 @@ def exported_of(version: ModelVersion) -> Exported:
     background = arrays_of(version.file("background"), "background") if version.has("background") else None
     examples = json.loads(version.file("examples")) if version.has("examples") else []
     certificate = json.loads(version.file("certificate")) if version.has("certificate") else None
-    files = version.data_files()
-    return Exported(version.file("model"), version.manifest, background, examples, certificate, data_files=files)
+    own = version.preferring("float32")
+    return Exported(
+        own.file("model"),
+        own.manifest,
+        background,
+        examples,
+        certificate,
+        data_files=own.data_files(),
+        float16=own.file("model_float16") if own.has("model_float16") else None,
+    )
 
 
 def arrays_of(data: bytes, what: str) -> Rows:
@@ -114,28 +125,13 @@ def file_with_rows(path: Path, data: bytes, engine: Engine) -> tuple[Exported, R
 
 
 def _case(exported: Exported, rows: Rows | None, limit: int | None, effort: Effort, engine: Engine) -> Case:
-    given = rows if rows is not None else _own_rows(exported)
+    given = rows if rows is not None else own_rows(exported)
     most = min(effort.rows, limit or effort.rows)
     chosen = {name: array[:most] for name, array in given.items()}
     count = len(next(iter(chosen.values()), ()))
     if not count:
         raise InvalidImport("rows: the model has neither examples nor a background; give rows to measure on")
     return case_of_arrays(exported, chosen, list(range(count)), engine)
-
-
-def _own_rows(exported: Exported) -> Rows:
-    """The examples, then the background."""
-    found: list[Mapping[str, Array]] = []
-    instances = [entry["instance"] for entry in exported.examples if "instance" in entry]
-    if instances:
-        try:
-            found.append(decode_rows(exported.manifest, instances).inputs)
-        except InvalidInput as error:
-            raise InvalidImport(f"examples: {error}") from error
-    if exported.background is not None:
-        found.append(exported.background)
-    names = [spec.name for spec in exported.manifest.inputs] if found else []
-    return {name: np.concatenate([rows[name] for rows in found]) for name in names}
 
 
 def _inherit(found: Certificate, earlier: Mapping[str, Any] | None, case: Case) -> None:

@@ -56,9 +56,8 @@ def check_sense(manifest: Manifest) -> None:
     for position, output in enumerate(manifest.outputs):
         _check_tensor(f"outputs[{position}]", output)
         _check_output(f"outputs[{position}]", output)
-    if "model_float16" in manifest.files and "float16" in {
-        spec.dtype for spec in (*manifest.inputs, *manifest.outputs)
-    }:
+    dtypes = {spec.dtype for spec in manifest.inputs} | {spec.dtype for spec in manifest.outputs}
+    if "model_float16" in manifest.files and "float16" in dtypes:
         raise InvalidManifest("files.model_float16", "stands beside a model that takes or gives float16 itself")
     _check_features(manifest)
     _check_batching(manifest)
