@@ -36,25 +36,28 @@ MOST_BYTES = 1 << 30
 WHAT = "largest difference of an output from the float32 file's, relative to its largest magnitude"
 
 
-def with_float16(exported: Exported, engine: Engine, *, tolerance: float = TOLERANCE) -> Exported:
+def with_float16(
+    exported: Exported, engine: Engine, *, rows: Mapping[str, Array] | None = None, tolerance: float = TOLERANCE
+) -> Exported:
     """The model with its variant in float16, which its manifest's lineage tells of.
 
-    tolerance  what an output may differ by from the model's own, relative to its largest magnitude over the rows: the
-               examples and the background
+    rows       real rows [N, ...item] by input, as many as there are; None for the examples and the background
+    tolerance  what an output may differ by from the model's own, relative to its largest magnitude over the rows
 
     Raises VariantRefused where nothing of the model can compute in float16, the variant cannot be read, explained by
     the same methods, or does not answer as the model does; InvalidImport without a row.
     """
-    inputs = own_rows(exported)
-    if not inputs:
-        raise InvalidImport("a float16 variant is held against the model on real rows: give examples or a background")
+    inputs = dict(rows or own_rows(exported))
+    count = len(next(iter(inputs.values()), ()))
+    if not count:
+        raise InvalidImport("a float16 variant is held against the model on real rows: give some, or a background")
     network = network_of(exported.model, exported.data_files)
     halves = chosen(network, _largest(network, exported, inputs, engine))
     if not halves:
         raise VariantRefused("there is no product or convolution in it that float16 can hold")
     made = exported.but(float16=_written(halved(network, halves)))
     check_variant(made)
-    found = agreement(made, inputs, range(len(next(iter(inputs.values())))), engine, tolerance=tolerance)
+    found = agreement(made, inputs, range(count), engine, tolerance=tolerance)
     if not found["passed"]:
         raise VariantRefused(
             f"it differs from the model by {found['worst']:.3g} on row {found['row']} (worst of {found['n']} rows, "

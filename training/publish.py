@@ -19,8 +19,11 @@ if TYPE_CHECKING:
 PARITY_ROWS = 64
 
 
-def export(trained: TrainedModel, engine: exporters.Engine) -> exporters.Exported:
-    """The certified export of a trained model. Raises exporters' ExportError, ParityFailed above all."""
+def export(trained: TrainedModel, engine: exporters.Engine, *, float16: bool = False) -> exporters.Exported:
+    """The certified export of a trained model, with a float16 variant if that is asked for.
+
+    Raises exporters' ExportError, ParityFailed and VariantRefused above all.
+    """
     recipe = trained.recipe
     output = "probabilities" if recipe.task == "classification" else "value"
     sample = [trained.background[name][:4] for name in recipe.input_names]
@@ -50,6 +53,8 @@ def export(trained: TrainedModel, engine: exporters.Engine) -> exporters.Exporte
         metrics=trained.metrics,
         lineage=trained.lineage,
     )
+    if float16:
+        exported = exporters.with_float16(exported, engine)
     return exporters.certify(exported, evidence(trained, output), engine, network=trained.network)
 
 

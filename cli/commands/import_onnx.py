@@ -3,12 +3,17 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import click
 
-from ..files import onnx_bytes
+from ..errors import BadInput
+from ..files import onnx_bytes, read_file
 from ..screen import line
 from ..settings import open_store, store_option
+
+if TYPE_CHECKING:
+    import exporters
 
 
 @click.command("import")
@@ -17,6 +22,13 @@ from ..settings import open_store, store_option
 @click.option("--manifest", type=click.Path(path_type=Path), help="JSON file that describes the model.")
 @click.option(
     "--background", type=click.Path(path_type=Path), help="CSV file with a header: rows that stand for the data."
+)
+@click.option("--float16", is_flag=True, help="Also make a variant in float16, if it answers as the model does.")
+@click.option(
+    "--rows",
+    "rows_file",
+    type=click.Path(path_type=Path),
+    help="Rows for that question: JSON list of instances, or npz with an array for each input; else the background.",
 )
 @click.option(
     "--require-certificate",
@@ -29,6 +41,8 @@ def command(
     name: str,
     manifest: Path | None,
     background: Path | None,
+    float16: bool,
+    rows_file: Path | None,
     require_certificate: bool,
     store: Path | None,
     config_file: Path | None,
@@ -42,12 +56,19 @@ def command(
     import exporters
 
     onnx_bytes(file)
+    rows = None if rows_file is None else read_file(rows_file)
+    if rows is not None and not float16:
+        raise BadInput("--rows: are those that a float16 variant is tried on; give --float16, or --background")
     opened = open_store(config_file, store, create=True)
     runner = engine.InProcessEngine()
     try:
         exported, sentences = exporters.read_onnx(
             file, name=name, engine=runner, manifest=manifest, background=background
         )
+        if float16:
+            given = None if rows is None else exporters.rows_of(exported.manifest, rows, "--rows")
+            exported = exporters.with_float16(exported, runner, rows=given)
+            sentences = [*sentences, told(exported)]
         if require_certificate:
             exported = exported.but(certificate=exporters.verify(exported, runner, quick=True))
         version = exporters.register(opened, exported, require_certificate=require_certificate)
@@ -56,3 +77,13 @@ def command(
     line(f"{version.name} version {version.version} (model {version.model_digest}) is in {opened.root}")
     for sentence in sentences:
         line(f"- {sentence}")
+
+
+def told(exported: exporters.Exported) -> str:
+    """What there is to say of a float16 variant, a sentence."""
+    found = exported.manifest.lineage["float16"]
+    return (
+        f"A float16 variant: {found['nodes_in_float16']} of {found['nodes']} nodes compute in float16; it differs from "
+        f"the model by at most {found['worst']:.2g} of the largest output, on row {found['row']} of {found['n']} "
+        f"(tolerance {found['tolerance']:g})."
+    )

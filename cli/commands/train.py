@@ -18,6 +18,7 @@ from ..settings import open_store, store_option
 @click.option("--epochs", type=int, help="At most this many; the recipe's own number if not given.")
 @click.option("--seed", type=int, default=0, show_default=True, help="Fixes split, first weights and order.")
 @click.option("--out", type=click.Path(path_type=Path), help="Also leave weights, model, manifest and report here.")
+@click.option("--float16", is_flag=True, help="Also make a variant in float16, kept if it answers as the model does.")
 @click.option("--require-certificate", is_flag=True, help="Register nothing whose certificate has not passed.")
 @store_option
 def command(
@@ -26,6 +27,7 @@ def command(
     epochs: int | None,
     seed: int,
     out: Path | None,
+    float16: bool,
     require_certificate: bool,
     store: Path | None,
     config_file: Path | None,
@@ -38,7 +40,7 @@ def command(
     trained = training.train(recipe, data=data, epochs=epochs, seed=seed, out=out)
     runner = engine.InProcessEngine()
     try:
-        exported = training.export(trained, runner)
+        exported = training.export(trained, runner, float16=float16)
     finally:
         runner.close()
     if out is not None:

@@ -109,7 +109,8 @@ def _keep(store: Store, version: ModelVersion, content: bytes, raw: bool) -> Non
 def _show(found: Mapping[str, Any]) -> None:
     """One screen: the model, a line for each method, and what failed."""
     line(f"model {found['model']}, {found['rows']['n']} rows, {found['seconds']:.0f} s")
-    for name, figure in (("parity with the source", found["parity"]), *_gradients(found["gradients"])):
+    variant = [("float16 variant against the model", found["float16"])] if "float16" in found else []
+    for name, figure in (("parity with the source", found["parity"]), *variant, *_gradients(found["gradients"])):
         line(f"{name}: {_worst(figure)}")
     columns = ["method", "judge", ">worst", ">gap: median", ">worst", ">randomised", ">error bars", "verdict"]
     table(columns, [_row(name, report) for name, report in found["methods"].items()])

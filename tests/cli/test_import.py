@@ -70,3 +70,22 @@ def test_what_cannot_be_imported_is_refused(glasshouse, onnx_file, home, argumen
     assert done.exit_code == code, done.output
     assert text in done.output
     assert "Traceback" not in done.output
+
+
+def test_a_float16_variant_is_made_on_request(glasshouse, onnx_file, home):
+    """Held against the model on the background, or on rows that are given; without any it is refused."""
+    refused = glasshouse("import", onnx_file, "--name", "plane", "--float16")
+    assert refused.exit_code == 2
+    assert "held against the model on real rows" in refused.output
+    (home / "rows.json").write_text("[[1, 2, 3], [0.5, 0, 1]]")
+    done = glasshouse("import", onnx_file, "--name", "plane", "--float16", "--rows", "rows.json")
+    assert done.exit_code == 0, done.output
+    assert "- A float16 variant: 1 of 1 nodes compute in float16; it differs from the model by at most " in done.output
+    version = model_store.Store(home / "var" / "store", create=False).resolve("plane")
+    assert version.precisions == ("float32", "float16")
+    assert version.manifest.lineage["float16"]["n"] == 2
+    asked = glasshouse("import", onnx_file, "--name", "plane", "--rows", "rows.json")
+    assert asked.exit_code == 2
+    assert "give --float16" in asked.output
+    verified = glasshouse("verify", "plane", "--rows", "rows.json", "--quick")
+    assert "float16 variant against the model: passed" in verified.output

@@ -194,7 +194,7 @@ def test_halves_and_graphs_without_products_are_refused(made, engine):
     with pytest.raises(exporters.VariantRefused, match="it holds half precision already"):
         network_of(halved_by_graph(network(made)))
     bare = described(network(made)).but(background=None)
-    with pytest.raises(exporters.InvalidImport, match="give examples or a background"):
+    with pytest.raises(exporters.InvalidImport, match="give some, or a background"):
         exporters.with_float16(bare, engine)
 
 
