@@ -52,6 +52,11 @@ class ModelVersion:
         chosen = precision if precision in self.precisions else "float32"
         return self if chosen == self.precision else replace(self, precision=chosen)
 
+    def running(self, digest: str) -> ModelVersion:
+        """The same version, run from its file of this digest where it has one, else as it is."""
+        each = (self.preferring(precision) for precision in self.precisions)
+        return next((version for version in each if version.model_digest == digest), self)
+
     def has(self, role: str) -> bool:
         """Whether the version carries a file of this role, or of a background set ("background/name")."""
         return role in self.manifest.every_file

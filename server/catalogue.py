@@ -10,7 +10,7 @@ import engine
 import explain
 from model_store import InputSpec, ModelVersion, OutputSpec, StoreError
 
-from . import features, methods
+from . import features, methods, records
 from .errors import ModelUnusable
 from .loaded import LoadedModel, file_of
 from .version import VERSION
@@ -46,6 +46,7 @@ def model_metadata(version: ModelVersion, numbers: list[int]) -> dict[str, Any]:
             "version": str(version.version),
             "model_digest": version.model_digest,
             "manifest_digest": version.digest,
+            **records.told(version),
             **({"certificate_digest": version.certificate_digest} if version.certificate_digest else {}),
         },
     }

@@ -55,11 +55,19 @@ def require(version: ModelVersion) -> None:
     found, which = certificate_of(version), f"model {version.name} version {version.version}"
     if found is None:
         raise NotCertified(f"{which} is not served: it has no certificate, and this server requires one that passed")
-    if found.get("model") != version.model_digest:
+    if version.model_digest not in _judged(found, version):
         raise NotCertified(f"{which} is not served: its certificate {version.certificate_digest} is of another file")
     if found.get("passed") is not True:
         failed = "; ".join(map(str, found.get("failures") or ["it does not say that it passed"]))
         raise NotCertified(f"{which} is not served: its certificate {version.certificate_digest} failed: {failed}")
+
+
+def _judged(found: Mapping[str, Any], version: ModelVersion) -> set[Any]:
+    """The files that a certificate is of: the model's own, and the float16 variant that was held against it."""
+    own, variant = found.get("model"), found.get("float16")
+    if isinstance(variant, Mapping) and own == version.preferring("float32").model_digest:
+        return {own, variant.get("model")}
+    return {own}
 
 
 def of_method(found: Mapping[str, Any] | None, digest: str | None, method: str) -> dict[str, Any]:

@@ -131,6 +131,13 @@ class Config:
         minimum=0,
         maximum=0.9,
     )
+    precision: str = _setting(
+        "text",
+        "auto",
+        "Which file is run of a version that has a float16 variant: float16 (the variant), float32 (its own file) or "
+        "auto (the variant where a GPU runs it). Versions without a variant are run from their own file.",
+        choices=("auto", "float32", "float16"),
+    )
     arena_mib: int = _setting("integer", 0, "Most MiB of a GPU that a session takes; 0 means no limit.", minimum=0)
     shape_buckets: str = _setting(
         "text",

@@ -7,10 +7,12 @@ from collections.abc import Sequence
 from functools import partial
 
 from engine import Engine, EngineProcesses, EngineSettings, InProcessEngine, Lane, Place, RemoteEngine
+from model_store import Precision
 
 from .config import Config
 from .parent import end_with
 
+GPU = "CUDAExecutionProvider"
 MOST_THREADS, MOST_EXPLAINING = 256, 64  # requests that one engine process takes at a time; more wait in its socket
 
 
@@ -35,6 +37,14 @@ def start(config: Config) -> EngineProcesses | None:
 def connect(config: Config, places: Sequence[Place] = ()) -> Engine:
     """The engine that a worker uses: the processes in these places, or one of its own."""
     return RemoteEngine(places) if places else InProcessEngine(settings_of(config, config.devices))
+
+
+def precision_of(config: Config, runner: Engine) -> Precision:
+    """What versions with a float16 variant are run in; `auto` asks the engine whether it really has a GPU first."""
+    if config.precision == "auto":
+        wanted = any(device.startswith("cuda") for device in config.devices)
+        return "float16" if wanted and runner.info().providers[0] == GPU else "float32"
+    return "float16" if config.precision == "float16" else "float32"
 
 
 def settings_of(config: Config, devices: tuple[str, ...]) -> EngineSettings:

@@ -127,7 +127,7 @@ class LoadedModel:
     def _source(self) -> explain.Model:
         one_at_a_time = self.manifest.batching.mode == "row"
         return explain.Model(
-            file_of(self.version, "model"),
+            file_of(self.version, self.version.model_role),
             batch_axes=self._axes,
             row_by_row=one_at_a_time,
             run_rows=self.tuning.run_rows,
@@ -187,11 +187,11 @@ def _unusable(version: ModelVersion, file: str, error: CorruptBlob | UnknownBlob
 def _content_of(version: ModelVersion, data_files: Mapping[str, Path]) -> dict[str, Any]:
     """How the engine gets the graph of a version and its constants: read when a session is made."""
     if not data_files:
-        return {"load": lambda: file_of(version, "model"), "constants": explain.weights}
+        return {"load": lambda: file_of(version, version.model_role), "constants": explain.weights}
     return {
-        "load": lambda: explain.placed(file_of(version, "model"), data_files)[0],
-        "constants": lambda _: explain.weights(file_of(version, "model"), data_files),
-        "data_folder": explain.placed(file_of(version, "model"), data_files)[1],
+        "load": lambda: explain.placed(file_of(version, version.model_role), data_files)[0],
+        "constants": lambda _: explain.weights(file_of(version, version.model_role), data_files),
+        "data_folder": explain.placed(file_of(version, version.model_role), data_files)[1],
     }
 
 

@@ -10,6 +10,7 @@ import numpy as np
 
 from audit import DecisionDraft, RowDraft
 from engine import EngineInfo
+from model_store import ModelVersion
 
 from .machine import cpu
 from .messages import Answer, Array, Arrays, ExplainAnswer, ImageBody, PredictRequest, RawTensor, Rows
@@ -62,8 +63,14 @@ def draft(
             "threads": info.threads,
             "cpu": cpu(),
             "runs": answer.runs.to_dict(),
+            **told(version),
         },
     )
+
+
+def told(version: ModelVersion) -> dict[str, str]:
+    """Which of its files is run, of a version that has two."""
+    return {"precision": version.precision} if len(version.precisions) > 1 else {}
 
 
 def _row(answer: Answer, request: PredictRequest, row: int) -> RowDraft:

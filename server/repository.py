@@ -203,6 +203,6 @@ class Repository:
         """Nothing, where a version that is not loaded could be: its file is whole and its certificate will do."""
         self._models.admit(version)
         if version.model_digest not in self._sound:
-            file_of(version, "model")
+            file_of(version, version.model_role)
             data_of(version)
             self._sound.add(version.model_digest)

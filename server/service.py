@@ -160,7 +160,8 @@ class Service:
         """
         found = self.decision(decision_id)
         recorded.require_drawable(found)
-        version = self.models.store.resolve(found.entry["model"]["name"], found.entry["model"]["version"])
+        model = found.entry["model"]
+        version = self.models.store.resolve(model["name"], model["version"]).running(model["model_digest"])
         return drawing.picture(recorded.answer_of(found, version, self.config.max_image_pixels))
 
     def _log(self) -> AuditLog:

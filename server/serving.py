@@ -52,7 +52,8 @@ def open_service(config: Config, places: Sequence[Place] = (), shared: Path | No
     folder that the worker processes of one server have in common.
     """
     runner = engines.connect(config, places)
-    service = Service(Store(config.store, create=False), runner, _audit(config), config, shared)
+    store = Store(config.store, create=False, precision=engines.precision_of(config, runner))
+    service = Service(store, runner, _audit(config), config, shared)
     service.models.start()
     return service
 

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any, Literal
 import click
 
 from ..screen import as_json, line, table
-from ..settings import open_store, store_option
+from ..settings import configuration, open_store, store_option
 
 if TYPE_CHECKING:
     from model_store import Point, Tuning
@@ -60,6 +60,8 @@ def command(
 
     opened = open_store(config_file, store)
     version = opened.resolve(model, number)
+    if configuration(config_file).precision == "float16":
+        version = version.preferring("float16")
     which = f"{version.name} version {version.version}"
     if forget:
         opened.set_tuning(version.name, version.version, None)
