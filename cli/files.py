@@ -53,7 +53,7 @@ def model_handle(model: str, store: Path | None, config_file: Path | None) -> ex
         return explain.Model(path)
     name, _, number = model.partition("/")
     version = open_store(config_file, store).resolve(name, number or None)
-    return explain.Model(version.file("model"), data_files=version.data_files())
+    return explain.Model(version.file(version.model_role), data_files=version.data_files())
 
 
 def copy_beside(data_files: Mapping[str, Path], out: Path) -> list[str]:

@@ -24,8 +24,8 @@ from .describing import rebuilt, replaced
 from .effort import QUICK, Effort, Pace
 from .examining import examined
 from .exported import Evidence, Exported
-from .float16 import agreement
-from .parity import TOLERANCE, parity
+from .float16 import held_against
+from .parity import TOLERANCE, client_inputs, parity
 
 if TYPE_CHECKING:
     from torch import nn
@@ -63,7 +63,8 @@ def certify(
         exported = exported.but(manifest=refusing(exported.manifest, withheld))
     found["parity"] = faithful.to_dict()
     if exported.float16 is not None:
-        found["float16"] = agreement(exported, case.inputs, case.rows, engine)
+        every = client_inputs(exported.manifest, evidence.instances)
+        found["float16"] = held_against(exported, every, evidence.rows, case)
     certificate = sealed(case, found, withheld, start)
     return exported.but(certificate=certificate)
 

@@ -41,7 +41,7 @@ def evaluate(
     axes = batch_axes(manifest.inputs, manifest.outputs)
     by_row = manifest.batching.mode == "row"
     model = explain.Model(
-        version.file("model"),
+        version.file(version.model_role),
         batch_axes=axes,
         row_by_row=by_row,
         data_files=version.data_files() or None,

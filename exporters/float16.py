@@ -17,12 +17,14 @@ from onnx import helper
 
 from model_store import StoreError, check_model, decode_rows, to_model_layout
 
+from .case import Case, case_of_arrays
 from .describing import check_graph, rebuilt
 from .errors import InvalidImport, VariantRefused
 from .exported import Array, Exported
 from .halving import chosen, halved, network_of, rounded, seen
+from .judging import gradient_errors
 from .offers import offers
-from .parity import figure
+from .parity import figure, spread_figure
 from .running import predict, run, stored
 
 if TYPE_CHECKING:
@@ -32,6 +34,7 @@ if TYPE_CHECKING:
 
 TOLERANCE = 1e-2
 STEP = 8  # rows of a run that looks at every value
+GRADIENT_ROWS = 32
 MOST_BYTES = 1 << 30
 WHAT = "largest difference of an output from the float32 file's, relative to its largest magnitude"
 
@@ -103,6 +106,20 @@ def agreement(
     errors = [_errors(own, predict(file, exported.manifest, inputs, engine)) for file in files]
     worst = figure(np.maximum(*errors), rows, tolerance, WHAT).to_dict()
     return {"model": hashlib.sha256(variant).hexdigest(), **worst}
+
+
+def held_against(exported: Exported, evidence: Mapping[str, Array], rows: Sequence[int], case: Case) -> dict[str, Any]:
+    """What a certificate says of the variant: its agreement on decoded rows [N, ...item], and, with no verdict, how far
+    the gradients compiled from it are from those of the model's own file on the first rows of the case. Where a ReLU
+    or a maximum falls the other way a gradient jumps, however near the answers are."""
+    found = agreement(exported, evidence, rows, case.engine)
+    if "saliency" not in exported.manifest.explanation.methods:
+        return found
+    part = case.first(GRADIENT_ROWS)
+    variant = case_of_arrays(exported.but(model=exported.float16, data_files={}), part.inputs, part.rows, case.engine)
+    own, other = (each.explained("saliency", target=part.aim, absolute=False).values for each in (part, variant))
+    figures = spread_figure(gradient_errors(other, own), part.rows, 0.0, "relative L2 distance of the gradient")
+    return found | {"gradient": {name: each for name, each in figures.items() if name not in ("passed", "tolerance")}}
 
 
 def own_rows(exported: Exported) -> dict[str, Array]:

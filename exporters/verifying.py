@@ -26,7 +26,7 @@ from .checks import unjudged
 from .effort import FULL, QUICK, Effort
 from .errors import InvalidImport
 from .exported import Array, Exported
-from .float16 import agreement, own_rows
+from .float16 import held_against, own_rows
 from .importing import read_onnx, with_background
 
 if TYPE_CHECKING:
@@ -69,7 +69,7 @@ def verify(
     found = measured(case, [name for name in wanted if name in explain.METHODS], effort, tell=tell)
     found["parity"] = unjudged("the source model is not here")
     if exported.float16 is not None:
-        found["float16"] = agreement(exported, case.inputs, case.rows, engine)
+        found["float16"] = held_against(exported, case.inputs, case.rows, case)
     _inherit(found, exported.certificate, case)
     return sealed(case, found, {}, start)
 

@@ -70,11 +70,14 @@ def _judged(found: Mapping[str, Any], version: ModelVersion) -> set[Any]:
     return {own}
 
 
-def of_method(found: Mapping[str, Any] | None, digest: str | None, method: str) -> dict[str, Any]:
+def of_method(found: Mapping[str, Any] | None, version: ModelVersion, method: str) -> dict[str, Any]:
     """What a certificate says of one method: ``passed`` (true, false, or null where nothing was judged), who judged it
-    or why nobody could, and the certificate's digest."""
+    or why nobody could, and the certificate's digest; and of which file, where that is another than the one that runs.
+    """
     report = ((found or {}).get("methods") or {}).get(method) or {}
     judge = report.get("judged_by")
     reason = report.get("judge", "not judged: the certificate does not name it" if found else "not judged")
     named = judge["name"] if isinstance(judge, dict) else reason if isinstance(reason, str) else None
-    return {"passed": report.get("passed"), "judge": named, "digest": digest}
+    told = {"passed": report.get("passed"), "judge": named, "digest": version.certificate_digest}
+    about = (found or {}).get("model", version.model_digest)
+    return told if about == version.model_digest else {**told, "model_digest": about}

@@ -149,7 +149,7 @@ def describe(loaded: LoadedModel) -> dict[str, Any]:
     """What ``/explainers`` answers: the methods offered with their parameters, the refused with their reasons."""
     offered = [name for name in loaded.manifest.explanation.methods if name in explain.METHODS]
     refused = [name for name in explain.METHODS if name not in offered]
-    digest, certificate = loaded.version.certificate_digest, certified.certificate_of(loaded.version)
+    certificate = certified.certificate_of(loaded.version)
     return {
         "name": loaded.version.name,
         "version": str(loaded.version.version),
@@ -163,7 +163,7 @@ def describe(loaded: LoadedModel) -> dict[str, Any]:
                 **explainers.told(loaded, name, [member for member in TAKEN if takes(name, member)]),
                 "cost": explain.METHODS[name].passes,
                 "caution": explain.METHODS[name].caution,
-                "certificate": certified.of_method(certificate, digest, name),
+                "certificate": certified.of_method(certificate, loaded.version, name),
             }
             for name in offered
         ],

@@ -151,7 +151,7 @@ def bridged(
 def _opened(model: Served) -> tuple[explain.Model, bytes, Manifest | None]:
     """The handle, the file's bytes, and the manifest where there is one."""
     if isinstance(model, ModelVersion | Exported):
-        data = model.model if isinstance(model, Exported) else model.file("model")
+        data = model.model if isinstance(model, Exported) else model.file(model.model_role)
         manifest = model.manifest
         axes = batch_axes(manifest.inputs, manifest.outputs)
         files = model.data_files if isinstance(model, Exported) else model.data_files()

@@ -236,6 +236,7 @@ def test_the_gate_and_the_methods_are_asked_of_the_variant(variant, made, engine
 def test_a_certificate_says_how_far_the_variant_is(variant, engine):
     found = exporters.verify(variant, engine, quick=True, methods=["saliency"])
     assert found["float16"]["passed"]
+    assert 0 < found["float16"]["gradient"]["median"] <= found["float16"]["gradient"]["worst"] < 0.05
     assert found["float16"]["model"] == variant.manifest.lineage["float16"]["model"]
     graph = onnx.load_model_from_string(variant.float16)
     for tensor in graph.graph.initializer:
@@ -243,4 +244,5 @@ def test_a_certificate_says_how_far_the_variant_is(variant, engine):
             tensor.CopyFrom(numpy_helper.from_array((W * 3).astype(np.float16), "w"))
     failed = exporters.verify(variant.but(float16=graph.SerializeToString()), engine, quick=True, methods=["saliency"])
     assert failed["passed"] is False
+    assert failed["float16"]["gradient"]["median"] > 0.5
     assert any(failure.startswith("float16: largest difference") for failure in failed["failures"])

@@ -153,6 +153,9 @@ def test_a_required_certificate_must_be_of_the_variant_too(
         store.set_certificate("flowers", 2, json.dumps(found).encode())
         answer = open_client(strict).post("/v1/models/flowers:predict", json={"instances": [ROW]})
         assert answer.status_code == code, answer.get_data()
+        if code == 200:
+            told = open_client(strict).get("/v2/models/flowers/explainers").get_json()["explainers"][0]["certificate"]
+            assert told["model_digest"] == own  # the methods were judged on the model's own file
         assert code == 200 or "is of another file" in error_of(answer)
 
 
