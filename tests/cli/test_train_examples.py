@@ -22,7 +22,8 @@ def no_training(monkeypatch):
 
 
 def test_a_recipe_becomes_a_certified_version(process, glasshouse, home, no_training):
-    done = process("train", "diabetes", "--epochs", "3", "--seed", "5", "--out", "out", "--store", "store")
+    options = ("--epochs", "3", "--seed", "5", "--out", "out", "--store", "store", "--float16")
+    done = process("train", "diabetes", *options)
     assert done.returncode == 0, done.stderr
     version = model_store.Store(home / "store", create=False).resolve("diabetes")
     assert f"diabetes version 1 (model {version.model_digest}) is in {home / 'store'}" in done.stdout
@@ -30,6 +31,10 @@ def test_a_recipe_becomes_a_certified_version(process, glasshouse, home, no_trai
     assert version.manifest.lineage["seed"] == 5
     assert version.has("certificate")
     assert (home / "out" / "model.onnx").read_bytes() == version.file("model")
+    assert (home / "out" / "model_float16.onnx").read_bytes() == version.file("model_float16")
+    certificate = json.loads(version.certificate() or b"")
+    assert certificate["float16"]["n"] == certificate["parity"]["n"] == 64
+    assert certificate["float16"]["model"] == version.preferring("float16").model_digest
     assert json.loads((home / "out" / "training.json").read_text())["metrics"] == version.manifest.metrics
     again = glasshouse("examples", "diabetes", "--store", "store")
     assert (again.exit_code, again.output) == (0, "")

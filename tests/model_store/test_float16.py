@@ -43,6 +43,8 @@ def test_the_store_says_which_file_is_run(tmp_path: Path) -> None:
     assert (half.file(half.model_role), half.data_files()) == (HALF, {})
     assert half.digest == own.digest
     assert half.preferring("float32") == own == Store(tmp_path / "s").resolve("net")
+    assert [half.running(each.model_digest).precision for each in (own, half)] == ["float32", "float16"]
+    assert half.running("0" * 64) is half  # of no file of its own
     assert own.model_digest not in (half.model_digest, sha256(OWN))  # it covers its data file
     assert list(own.data_files()) == ["w"]
 
