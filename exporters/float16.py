@@ -48,7 +48,7 @@ def with_float16(
     tolerance  what an output may differ by from the model's own, relative to its largest magnitude over the rows
 
     Raises VariantRefused where nothing of the model can compute in float16, the variant cannot be read, explained by
-    the same methods, or does not answer as the model does; InvalidImport without a row.
+    the same methods, or does not answer as the model does; InvalidImport without a row; what the engine raises.
     """
     inputs = dict(rows or own_rows(exported))
     count = len(next(iter(inputs.values()), ()))

@@ -46,9 +46,9 @@ class Network:
     kinds: Mapping[str, int]
     constant: Constant
 
-    @property
+    @cached_property
     def nodes(self) -> list[onnx.NodeProto]:
-        """In topological order."""
+        """In topological order; the same objects each time."""
         return list(self.model.graph.node)
 
     @cached_property
