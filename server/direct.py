@@ -1,31 +1,61 @@
-"""The address that is asked most, answered without Flask's context around it: POST to ``/v2/models/<name>/infer``.
+"""Predictions, answered without Flask's context around them: V2's ``infer`` and V1's ``predict``.
 
 A small prediction takes less time than Flask needs to find its route, make its request and response and run its hooks.
-What happens is the same: `routes.infer` answers, `Follower` counts and traces, `failed` answers what went wrong.
+What happens is the same: `routes.predicting` answers, `Follower` counts and traces, `failed` answers what went wrong.
 Everything else, and what a server other than our front hands over unread, goes to the application behind.
 """
 
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from functools import partial
 from http import HTTPStatus
-from typing import Any
+from typing import Any, NamedTuple
 
 from .failed import failed
 from .following import Followed, Follower
 from .gateway import BODY, HELD, Application, Held
 from .pool import MustWait
 from .routes.exchange import refuse_coding
-from .routes.infer import Inferred, infer
+from .routes.predicting import Predicted, infer, predict
 from .stages import NO_TRACE
 
-ADDRESS = re.compile(r"/v2/models/([^/]+)(?:/versions/([^/]+))?/infer", re.ASCII)
-PATTERNS = ("/v2/models/<name>/infer", "/v2/models/<name>/versions/<version>/infer")
-ENDPOINT = "v2.infer"
 _OK = HTTPStatus.OK.value
 _LINES = {status.value: f"{status.value} {status.phrase}" for status in HTTPStatus}
+
+
+class _Address(NamedTuple):
+    """``form`` finds name and version in a path; ``patterns`` are Flask's, without and with a version."""
+
+    form: re.Pattern[str]
+    patterns: tuple[str, str]
+    endpoint: str
+    begin: Callable[..., Predicted]
+
+
+def _infer(environ: dict[str, Any], followed: Followed, *asked: Any, **how: Any) -> Predicted:
+    return infer(environ, followed, partial(_whole, environ), *asked, **how)
+
+
+def _predict(environ: dict[str, Any], followed: Followed, *asked: Any, **how: Any) -> Predicted:
+    return predict(environ, followed, lambda: (_whole(environ), _media_type(environ)), *asked, **how)
+
+
+ADDRESSES = (
+    _Address(
+        re.compile(r"/v2/models/([^/]+)(?:/versions/([^/]+))?/infer", re.ASCII),
+        ("/v2/models/<name>/infer", "/v2/models/<name>/versions/<version>/infer"),
+        "v2.infer",
+        _infer,
+    ),
+    _Address(
+        re.compile(r"/v1/models/([^/]+)(?:/versions/([^/]+))?:predict", re.ASCII),
+        ("/v1/models/<name>:predict", "/v1/models/<name>/versions/<version>:predict"),
+        "v1.predict",
+        _predict,
+    ),
+)
 
 
 class Direct:
@@ -37,28 +67,40 @@ class Direct:
 
     def __call__(self, environ: dict[str, Any], start_response: Any) -> Iterable[bytes]:
         """See PEP 3333."""
-        found = ADDRESS.fullmatch(environ["PATH_INFO"]) if environ["REQUEST_METHOD"] == "POST" else None
-        if found is None or BODY not in environ or not environ["PATH_INFO"].isascii():
+        found = _found(environ)
+        if found is None:
             return self._application(environ, start_response)
-        name, version = found.groups()
-        followed = self._follower.follow(environ, ENDPOINT, PATTERNS[version is not None], name)
+        address, name, version = found
+        followed = self._follower.follow(environ, address.endpoint, address.patterns[version is not None], name)
         # A trace is the thread's that began it.
         held = HELD in environ and followed.trace is NO_TRACE
         try:
-            begun: Inferred | Exception = infer(environ, followed, partial(_whole, environ), name, version, held=held)
+            begun: Predicted | Exception = address.begin(environ, followed, name, version, held=held)
         except MustWait:
             self._follower.abandon()
             raise
         except Exception as error:
             begun = error
-        if held and isinstance(begun, Inferred) and begun.committed is not None:
+        if held and isinstance(begun, Predicted) and begun.committed is not None:
             environ[HELD] = Held(begun.committed, lambda: _answered(begun, environ, followed, start_response))
             return ()
         return _answered(begun, environ, followed, start_response)
 
 
+def _found(environ: dict[str, Any]) -> tuple[_Address, str, str | None] | None:
+    """The address, the model's name and the version asked for; None for what Flask answers: forms, too, are its own."""
+    path = environ["PATH_INFO"]
+    if environ["REQUEST_METHOD"] != "POST" or BODY not in environ or not path.isascii():
+        return None
+    for address in ADDRESSES:
+        found = address.form.fullmatch(path)
+        if found is not None:
+            return None if _media_type(environ).startswith("multipart/") else (address, found[1], found[2])
+    return None
+
+
 def _answered(
-    begun: Inferred | Exception, environ: dict[str, Any], followed: Followed, start_response: Any
+    begun: Predicted | Exception, environ: dict[str, Any], followed: Followed, start_response: Any
 ) -> Iterable[bytes]:
     status = _OK
     try:
@@ -77,3 +119,8 @@ def _whole(environ: dict[str, Any]) -> bytes:
     refuse_coding(environ)
     body: bytes = environ[BODY]
     return body
+
+
+def _media_type(environ: dict[str, Any]) -> str:
+    text: str = environ.get("CONTENT_TYPE", "")
+    return text.partition(";")[0].strip().lower()

@@ -4,12 +4,13 @@ from __future__ import annotations
 
 from typing import Any
 
-from flask import Blueprint, Response, request
+from flask import Blueprint, Response, g, request
 
 from .. import drawing
 from ..messages import PredictRequest
 from ..wire import negotiation, options, v1
-from .incoming import admitted, as_json, as_lines, body_or_file, explaining, no_query, query, respond, service
+from .incoming import admitted, as_json, as_lines, body_or_file, explaining, query, respond, service, written
+from .predicting import predict as found
 
 blueprint = Blueprint("v1", __name__)
 FORMS = (negotiation.JSON, negotiation.PNG, negotiation.SVG, negotiation.LINES)
@@ -19,11 +20,7 @@ FORMS = (negotiation.JSON, negotiation.PNG, negotiation.SVG, negotiation.LINES)
 @blueprint.post("/v1/models/<name>/versions/<version>:predict")
 def predict(name: str, version: str | None = None) -> Response:
     """Rows, or one image, in; predictions out."""
-    no_query("no query on a predict request")
-    asked, more = _read(name, version, "v1.predict")
-    v1.no_options(more)
-    answer = service().predict(asked)
-    return as_json(v1.predict_answer(answer), answer)
+    return written(*found(request.environ, g.followed, body_or_file, name, version).written())
 
 
 @blueprint.post("/v1/models/<name>:explain")

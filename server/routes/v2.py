@@ -7,8 +7,8 @@ from flask import Blueprint, Response, g, request
 from .. import drawing
 from ..wire import negotiation, options, v2
 from .incoming import body, explaining, respond, service, written
-from .infer import infer as found
-from .infer import read
+from .predicting import infer as found
+from .predicting import read
 
 blueprint = Blueprint("v2", __name__)
 
