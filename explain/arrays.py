@@ -96,7 +96,7 @@ def shares(label: str, weight: Any, size: int, row: str = "row") -> np.ndarray:
 
 
 def digest_arrays(arrays: Mapping[str, np.ndarray] | None) -> str | None:
-    """SHA-256 over names, dtypes, shapes and little-endian bytes, in hex."""
+    """SHA-256 over names, dtypes, shapes and little-endian bytes, in hex; each text in UTF-8 behind its length."""
     if arrays is None:
         return None
     state = hashlib.sha256()
@@ -104,7 +104,8 @@ def digest_arrays(arrays: Mapping[str, np.ndarray] | None) -> str | None:
         array = np.ascontiguousarray(arrays[name])
         state.update(f"{name}|{array.dtype.name}|{array.shape}|".encode())
         if array.dtype == object:
-            state.update("\0".join(map(str, array.reshape(-1))).encode())
+            for text in (str(value).encode() for value in array.reshape(-1)):
+                state.update(b"%d:%s" % (len(text), text))
         else:
             state.update(array.astype(array.dtype.newbyteorder("<"), copy=False).tobytes())
     return state.hexdigest()

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import hashlib
 import re
+import struct
 from typing import Any
 
 import numpy as np
@@ -239,3 +241,15 @@ def test_groups_that_make_no_sense(options: dict[str, Any], sentence: str) -> No
 def test_groups_without_names_are_numbered() -> None:
     found = attribute(mlp(), {"x": X}, "exact_shap", background=BACKGROUND, target=0, groups={"x": [1, 0, 0, 1]})
     assert found.group_names == ("group 0", "group 1")
+
+
+def test_digests_tell_texts_apart_however_they_are_joined() -> None:
+    texts = [["a\0b", "c"], ["a", "b\0c"], ["a\0b\0c", ""], ["", "a\0b\0c"], ["1:a", "c"], ["", "1:a1:c"], ["ä", "c"]]
+    assert len({explain.digest_arrays({"x": np.array(pair, dtype=object)}) for pair in texts}) == len(texts)
+
+
+def test_digests_of_numbers_are_those_of_their_bytes() -> None:
+    """Written out, so that what stands in records is found again."""
+    spelled = b"a|int64|(2,)|" + struct.pack("<2q", 1, -2) + b"b|float32|(1, 2)|" + struct.pack("<2f", 0.5, -1.0)
+    arrays = {"b": np.array([[0.5, -1.0]], np.float32), "a": np.array([1, -2], ">i8")}
+    assert explain.digest_arrays(arrays) == hashlib.sha256(spelled).hexdigest()
