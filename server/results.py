@@ -44,7 +44,8 @@ class Key:
 
     ``manifest`` is the digest that covers the model's files, background sets, names, units and defaults; ``inputs``
     that of the decoded rows. ``parameters`` have their defaults filled in; the target and what is compared with or
-    removed stand as the request has them, which together with manifest and inputs says what they come to.
+    removed stand as the request has them, which together with manifest and inputs says what they come to. ``run_rows``
+    bounds the runs, and with them the order of sums (quantum.py).
     """
 
     manifest: str
@@ -62,9 +63,15 @@ class Key:
     group_names: Any
     removal: Any
     seed: int
+    run_rows: int | None
     runtime: Mapping[str, Any]
     precision: str
     server: str
+
+    @property
+    def hurried(self) -> bool:
+        """Whether a clock may cut it, so that waiting for another one's result would not be within its time."""
+        return self.parameters.get(CUT) is not None
 
     def digest(self) -> str:
         """SHA-256, in hex, of the members as JSON with sorted names: 1, 1.0 and true are three things there."""
@@ -121,6 +128,7 @@ def key_of(
         group_names=request.group_names,
         removal=request.removal,
         seed=request.seed,
+        run_rows=loaded.run_rows,
         runtime=dataclasses.asdict(info),
         precision=PRECISION,
         server=VERSION,
@@ -160,22 +168,23 @@ class Results:
             self._entries.move_to_end(digest)
             return found[1]
 
-    def keep(self, digest: str, answer: ExplainAnswer) -> None:
-        """Keep a finished answer, unless it is one to be made anew: cut by time, or no number. The first one stays."""
+    def keep(self, digest: str, answer: ExplainAnswer) -> Kept | None:
+        """Keep a finished answer; the first one stays. Gives what an equal request may be answered with, kept or too
+        large for it; None for one to be made anew: cut by time, or no number."""
         if not repeatable(answer):
-            return
+            return None
         kept = {name: _frozen(getattr(answer, name)) for name in KEPT}
         size = size_of(kept)
-        if size > self.limit:
-            return
         with self._lock:
             if digest in self._entries:
-                return
-            self._entries[digest] = (size, kept)
-            self._bytes += size
+                return self._entries[digest][1]
+            if size <= self.limit:
+                self._entries[digest] = (size, kept)
+                self._bytes += size
             while self._bytes > self.limit:
                 _, (freed, _) = self._entries.popitem(last=False)
                 self._bytes -= freed
+        return kept
 
     def statistics(self) -> ResultStatistics:
         """A snapshot of what was found and what is kept."""

@@ -5,7 +5,7 @@ commits the decision, the answer leaves.
 
 *Explain:* the same, and between run and record explain/ plans, the engine runs its programs chunk by chunk in the gaps
 that predictions leave, and explain/ reduces them to attributions with their quality. What was explained before and is
-kept (results.py) is answered, and recorded, without a run.
+kept (results.py), or is being explained by an equal request (flights.py), is answered, and recorded, without a run.
 
 Nothing is answered that could not be recorded, unless decisions are switched off.
 """
@@ -14,6 +14,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Iterator
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
@@ -30,6 +31,7 @@ from .config import Config
 from .decoding import decode
 from .errors import AuditDisabled, BadRequest, BodyTooLarge
 from .explained import explained_answer, kept_answer
+from .flights import Flight, Flights
 from .loaded import LoadedModel, naming
 from .messages import Answer, ExplainAnswer, ExplainRequest, PredictRequest, Runs
 from .metrics import Figures, Siblings
@@ -81,6 +83,7 @@ class Service:
         self.config = config
         self.models = Repository(store, runner, config, shared)
         self.results = results.Results(config.cache_mib * 1024 * 1024)
+        self.flights = Flights(self.results)
         self.figures = Figures()
         self.siblings: Siblings | None = None
         self.traces: Traces | None = None
@@ -121,26 +124,28 @@ class Service:
         if decoded.rows > self.config.max_explain_rows:
             raise BodyTooLarge(f"rows: got {decoded.rows}, expected at most {self.config.max_explain_rows} to explain")
         _require_outputs(loaded, request)
-        key = self._key(loaded, decoded, request, method)
-        if key is not None and (kept := self.results.get(key)) is not None:
-            _require_time(clock)
-            answer = kept_answer(loaded, decoded, kept, clock.runs)
-            yield self._recorded(answer, request, clock)
-            return
-        predicted = self._predicted(loaded, decoded, request, clock)
-        if records.not_finite(predicted.outputs):
-            recorded = self._recorded(predicted, request, clock)
-            for name, array in recorded.outputs.items():
-                require_finite(array, f"output {name}", recorded.decisions)
-        for answer in self._explained(loaded, decoded, predicted, request, method, clock, provisional):
-            if not answer.provisional:
-                if key is not None:
-                    self.results.keep(key, answer)
-                answer = self._recorded(answer, request, clock)
-            yield answer
+        with naming(loaded.version):
+            quantum.decide(self.engine, loaded, decoded, self.config, clock.deadline)
+        with self._flight(loaded, decoded, request, method, clock, alone=provisional) as flight:
+            if flight.kept is not None:
+                _require_time(clock)
+                answer = kept_answer(loaded, decoded, flight.kept, clock.runs)
+                yield self._recorded(answer, request, clock)
+                return
+            predicted = self._predicted(loaded, decoded, request, clock)
+            if records.not_finite(predicted.outputs):
+                recorded = self._recorded(predicted, request, clock)
+                for name, array in recorded.outputs.items():
+                    require_finite(array, f"output {name}", recorded.decisions)
+            for answer in self._explained(loaded, decoded, predicted, request, method, clock, provisional):
+                if not answer.provisional:
+                    flight.finish(answer)
+                    answer = self._recorded(answer, request, clock)
+                yield answer
 
     def cancel(self, request_id: str) -> None:
         """Ends what is done for the request of this id: it is answered with an error. An unknown id is no error."""
+        self.flights.cancel(request_id)
         self.engine.cancel(request_id)
 
     def decision(self, decision_id: str) -> Decision:
@@ -197,12 +202,22 @@ class Service:
         labels = targets.labels(loaded.manifest, outputs, decoded.rows)
         return Answer(loaded.version, decoded.inputs, outputs, decoded.rows, labels, runs)
 
-    def _key(self, loaded: LoadedModel, decoded: Decoded, request: ExplainRequest, method: str) -> str | None:
-        """The digest that an answer is kept by; None where none are kept."""
+    def _flight(
+        self,
+        loaded: LoadedModel,
+        decoded: Decoded,
+        request: ExplainRequest,
+        method: str,
+        clock: Clock,
+        *,
+        alone: bool,
+    ) -> AbstractContextManager[Flight]:
+        """Where its result is kept, made by an equal request meanwhile, or handed to; nowhere where none are kept."""
         if not self.results.limit:
-            return None
+            return nullcontext(Flight(lambda _: None))
         limit, info = self.config.max_explain_evals, self.engine.info()
-        return results.key_of(loaded, decoded, request, method, info, limit).digest()
+        key = results.key_of(loaded, decoded, request, method, info, limit)
+        return self.flights.board(key.digest(), clock.deadline, request.request_id, alone=alone or key.hurried)
 
     def _explained(
         self,
@@ -215,7 +230,6 @@ class Service:
         provisional: bool,
     ) -> Iterator[ExplainAnswer]:
         """Answers so far, where they are wanted, and at last the finished one."""
-        quantum.decide(self.engine, loaded, decoded, self.config, clock.deadline)
         predicted.runs.run_rows = loaded.run_rows
         spec = targets.output_spec(loaded.manifest, request.output)
         compared = references.compared(loaded, method, request, self.config.max_rows)

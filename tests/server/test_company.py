@@ -188,7 +188,7 @@ def test_the_comparison_can_fail() -> None:
 
 def test_a_poisoned_explanation_is_not_kept_and_the_others_are(config: Config, shelf: Shelf, through: Through) -> None:
     house = House(shelf[0], config)
-    house.service.results = results.Results(1 << 20)
+    house.service.results = house.service.flights.results = results.Results(1 << 20)
     asked = [question("columns", "saliency", seed) for seed in range(4)]
     asked[2][1]["inputs"][0]["data"][0] = POISON
 

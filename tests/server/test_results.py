@@ -264,8 +264,20 @@ def test_the_output_is_a_member_and_its_default_has_a_name(service: Service) -> 
     assert not service.explain(dataclasses.replace(asked, output="negative")).cached
 
 
+def test_the_rows_of_a_run_are_a_member(service: Service, config: Config) -> None:
+    """They are measured once for each model in use, and need not come out the same after it was loaded anew."""
+    assert not service.explain(BASE).cached
+    loaded = service.models.resolve("flowers", None)
+    before = loaded.run_rows
+    assert before is not None
+    loaded._run_rows = 2 * before
+    assert not service.explain(BASE).cached
+    loaded._run_rows = before
+    assert service.explain(BASE).cached
+
+
 def test_every_member_is_asked_about_here() -> None:
-    elsewhere = {"manifest", "model", "output", "runtime", "precision", "server"}
+    elsewhere = {"manifest", "model", "output", "run_rows", "runtime", "precision", "server"}
     assert set(ASKED) | elsewhere == {entry.name for entry in dataclasses.fields(Key)}
 
 
