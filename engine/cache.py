@@ -1,4 +1,4 @@
-"""The sessions that are ready, by digest.
+"""The sessions that are ready, by digest and by the threads of a run, in which two tunings of one graph may differ.
 
 Bounded: the least recently used goes first. Single flight: however many threads ask for a digest that is not there,
 one of them makes the session and the others wait for it (and get its error, if it fails). Whoever holds a session keeps
@@ -16,6 +16,8 @@ from .errors import DeadlineExceeded, EngineClosed, EngineError, LoadFailed
 from .protocol import Artifact
 from .sessions import Session
 
+Key = tuple[str, int]
+
 
 class _Flight:
     """A session in the making, and those who wait for it."""
@@ -27,14 +29,17 @@ class _Flight:
 
 
 class SessionCache:
-    """At most `limit` sessions made by `make`."""
+    """At most `limit` sessions made by `make`, each with the threads that `threads_of` says."""
 
-    def __init__(self, make: Callable[[Artifact], Session], limit: int) -> None:
+    def __init__(
+        self, make: Callable[[Artifact], Session], limit: int, threads_of: Callable[[Artifact], int] = lambda _: 1
+    ) -> None:
         self._make = make
+        self._threads_of = threads_of
         self._limit = limit
         self._lock = threading.Lock()
-        self._ready: OrderedDict[str, Session] = OrderedDict()
-        self._flights: dict[str, _Flight] = {}
+        self._ready: OrderedDict[Key, Session] = OrderedDict()
+        self._flights: dict[Key, _Flight] = {}
         self._closed = False
 
     def get(self, artifact: Artifact, deadline: float | None = None) -> Session:
@@ -42,18 +47,18 @@ class SessionCache:
 
         Raises `LoadFailed`, `EngineClosed`, and `DeadlineExceeded` when another thread's making outlasts the deadline.
         """
-        digest = artifact.digest
+        digest, key = artifact.digest, self._key(artifact)
         with self._lock:
             if self._closed:
                 raise EngineClosed("the engine is closed")
-            session = self._ready.get(digest)
+            session = self._ready.get(key)
             if session is not None:
-                self._ready.move_to_end(digest)
+                self._ready.move_to_end(key)
                 return session
-            flight = self._flights.get(digest)
+            flight = self._flights.get(key)
             ours = flight is None
             if flight is None:
-                flight = self._flights[digest] = _Flight()
+                flight = self._flights[key] = _Flight()
         if ours:
             self._fly(artifact, flight)
         elif not flight.landed.wait(None if deadline is None else max(0.0, deadline - time.monotonic())):
@@ -63,15 +68,16 @@ class SessionCache:
         return flight.session
 
     def forget(self, digest: str) -> None:
-        """Drop a session; a session in the making is kept out of the cache."""
+        """Drop its sessions; a session in the making is kept out of the cache."""
         with self._lock:
-            self._ready.pop(digest, None)
-            self._flights.pop(digest, None)
+            for kept in (self._ready, self._flights):
+                for key in [key for key in kept if key[0] == digest]:
+                    del kept[key]
 
     def digests(self) -> tuple[str, ...]:
         """Those that are ready, the least recently used first."""
         with self._lock:
-            return tuple(self._ready)
+            return tuple(dict.fromkeys(digest for digest, _ in self._ready))
 
     def close(self) -> None:
         """Drop every session and make no more."""
@@ -80,7 +86,11 @@ class SessionCache:
             self._ready.clear()
             self._flights.clear()
 
+    def _key(self, artifact: Artifact) -> Key:
+        return artifact.digest, self._threads_of(artifact)
+
     def _fly(self, artifact: Artifact, flight: _Flight) -> None:
+        key = self._key(artifact)
         try:
             flight.session = self._make(artifact)
         except EngineError as error:
@@ -91,10 +101,10 @@ class SessionCache:
             flight.error.__cause__ = error
         finally:
             with self._lock:
-                if self._flights.get(artifact.digest) is flight:
-                    del self._flights[artifact.digest]
+                if self._flights.get(key) is flight:
+                    del self._flights[key]
                     if flight.session is not None:
-                        self._ready[artifact.digest] = flight.session
+                        self._ready[key] = flight.session
                         while len(self._ready) > self._limit:
                             self._ready.popitem(last=False)
             flight.landed.set()

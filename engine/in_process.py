@@ -45,7 +45,7 @@ class InProcessEngine:
             io_binding=settings.io_binding,
             cuda_graphs=settings.cuda_graphs,
         )
-        self._sessions = SessionCache(self._runtime.open, settings.session_limit)
+        self._sessions = SessionCache(self._runtime.open, settings.session_limit, self._runtime.threads_of)
         self._lock = threading.Lock()
         self._quiet = threading.Condition(self._lock)
         self._schedule = Schedule(settings.rules(self._runtime.threads))

@@ -162,7 +162,7 @@ class Runtime:
             self._thread.shutdown()
 
     def _open(self, artifact: Artifact) -> Session:
-        name, threads = artifact.digest[:12], self._threads_of(artifact)
+        name, threads = artifact.digest[:12], self.threads_of(artifact)
         payload, options = artifact.serialize(), self._options(threads)
         held = self._lent(artifact, payload, options)
         make = partial(self._made, name, payload, options)
@@ -228,7 +228,8 @@ class Runtime:
                 options.add_session_config_entry(entry, value)
         return self.weights.lend(options, constants)
 
-    def _threads_of(self, artifact: Artifact) -> int:
+    def threads_of(self, artifact: Artifact) -> int:
+        """How many threads a run of it takes."""
         knobs: Knobs | None = getattr(artifact, "knobs", None)
         return min(self.threads, (knobs and knobs.threads) or self.threads)
 

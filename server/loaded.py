@@ -100,11 +100,21 @@ class LoadedModel:
         """Where the external data of the model lie, by the names its file has for them. Raises as `file_of`."""
         return data_of(self.version)
 
-    def running(self, program: engine.Artifact) -> engine.Artifact:
-        """A program of this model on its way to the engine: its session is unloaded with the model's."""
+    def running(self, program: explain.Program) -> engine.Artifact:
+        """A program of this model on its way to the engine: its session is unloaded with the model's, and its runs take
+        as many threads as the model's; how large they may be is the plan's to say."""
         if self._hold is not None:
             self._hold.add(program.digest)
-        return program
+        return engine.StoredModel(
+            digest=program.digest,
+            inputs=program.inputs,
+            outputs=program.outputs,
+            load=program.serialize,
+            max_items=program.max_items,
+            constants=program.constants,
+            data_folder=program.data_folder,
+            knobs=engine.Knobs(instances=self.tuning.instances, threads=self.tuning.threads),
+        )
 
     @property
     def run_rows(self) -> int | None:

@@ -129,7 +129,7 @@ def key_of(
         removal=request.removal,
         seed=request.seed,
         run_rows=loaded.run_rows,
-        runtime=dataclasses.asdict(info),
+        runtime={**dataclasses.asdict(info), "tuned_threads": loaded.tuning.threads},
         precision=PRECISION,
         server=VERSION,
     )

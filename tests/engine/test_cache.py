@@ -119,3 +119,18 @@ def test_a_session_that_is_pushed_out_finishes_its_work(models, make_engine, gat
     assert home.statistics().sessions == (other.digest,)
     gate.open.set()
     np.testing.assert_allclose(running.result(30).outputs["y"], models.affine_formula(x, 1.0), atol=2e-6)
+
+
+def test_a_graph_has_a_session_for_each_number_of_threads_and_all_are_forgotten():
+    make = Maker()
+    make.go.set()
+    cache = SessionCache(make, 3, threads_of=lambda artifact: artifact.knobs.threads)
+    one, two = (engine.StoredModel("a", {}, {}, lambda: b"", knobs=engine.Knobs(threads=count)) for count in (1, 2))
+    assert cache.get(one) is not cache.get(two)
+    assert cache.get(one) is cache.get(one)
+    assert make.made == ["a", "a"]
+    assert cache.digests() == ("a",)
+    cache.forget("a")
+    assert cache.digests() == ()
+    cache.get(two)
+    assert make.made == ["a", "a", "a"]

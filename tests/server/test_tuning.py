@@ -165,6 +165,34 @@ def test_a_running_server_takes_it_on(store: Store, service: Service, monkeypatc
     assert service.engine.statistics().sessions.count(digest) == 1
 
 
+def test_its_programs_run_with_its_threads_and_other_threads_are_another_question(
+    store: Store, config: Config, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    service = open_service(dataclasses.replace(config, store=store.root, required_models=("price",), threads=2))
+    ran: list[tuple[str, Any]] = []
+    real = engine.InProcessEngine.run
+
+    def run(self: Any, artifact: Any, *arguments: Any, **more: Any) -> Any:
+        ran.append((more["lane"], artifact))
+        return real(self, artifact, *arguments, **more)
+
+    monkeypatch.setattr(engine.InProcessEngine, "run", run)
+    question = ExplainRequest("price", None, ROWS, method="integrated_gradients")
+    answers = []
+    for tuning in (Tuning(run_rows=64), Tuning(max_batch=3, threads=1, instances=2, run_rows=64)):
+        store.set_tuning("price", 1, tuning)
+        service.models.load("price")
+        answers += [service.explain(question), service.explain(question)]
+        (program,) = {artifact.digest: artifact for lane, artifact in ran if lane == "explain"}.values()
+        assert program.knobs == engine.Knobs(threads=tuning.threads, instances=tuning.instances)
+        session = service.engine._sessions.get(program)  # type: ignore[attr-defined]
+        assert session.threads == (tuning.threads or 2)
+        ran.clear()
+    assert [answer.cached for answer in answers] == [False, True, False, True]
+    np.testing.assert_allclose(answers[2].values["x"], answers[0].values["x"], rtol=1e-6)
+    service.close()
+
+
 def test_a_session_is_made_anew_where_its_threads_change(
     store: Store, service: Service, monkeypatch: pytest.MonkeyPatch
 ) -> None:
