@@ -89,12 +89,13 @@ def serve(config: Config) -> None:
 
 def listener(config: Config) -> Any:
     """Granian with our settings; what it serves is loaded in each worker process."""
-    from granian import Granian
     from granian.constants import HTTPModes, Interfaces
     from granian.http import HTTP1Settings
     from granian.log import LogLevels
 
-    return Granian(
+    from .listening import Listener
+
+    return Listener(
         "server",
         address=config.host,
         port=config.port,

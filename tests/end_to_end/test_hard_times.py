@@ -125,6 +125,43 @@ def test_a_worker_that_dies_is_replaced(start: Any, house: Any, row: dict[str, A
     assert server.stop() == 0
 
 
+def test_a_worker_that_is_killed_again_and_again_never_ends_the_server(
+    start: Any, house: Any, row: dict[str, Any]
+) -> None:
+    """Within five seconds, while others ask; a worker that lives answers as ever."""
+    server = start(house.store, "--workers", "2", "--engine", "inside", "--audit", "off")
+    parent, body, stop = psutil.Process(server.process.pid), {"instances": [row]}, threading.Event()
+    right, wrong, answered = server.ask("/v1/models/tumour:predict", body)["predictions"], [], [0]
+
+    def ask() -> None:
+        while not stop.is_set():
+            try:
+                answer = server.post("/v1/models/tumour:predict", body)
+            except requests.ConnectionError:
+                continue
+            if answer.status_code == 200 and answer.json()["predictions"] == right:
+                answered[0] += 1
+            elif answer.status_code != 503:
+                wrong.append(answer.text)
+
+    asking = [threading.Thread(target=ask) for _ in range(3)]
+    for thread in asking:
+        thread.start()
+    for _ in range(4):
+        for victim in parent.children():
+            victim.kill()
+            victim.wait(30)
+        wait_for(lambda: len(parent.children()) >= 2)
+    before = answered[0]
+    wait_for(lambda: answered[0] > before + 20)
+    stop.set()
+    for thread in asking:
+        thread.join(60)
+    assert wrong == []
+    assert server.process.poll() is None
+    assert server.stop() == 0
+
+
 def test_an_empty_store_is_served_and_says_so(start: Any, tmp_path: Path) -> None:
     Store(tmp_path / "empty", create=True)
     server = start(tmp_path / "empty")
