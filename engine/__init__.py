@@ -19,7 +19,7 @@ from .errors import (
     RunFailed,
 )
 from .in_process import InProcessEngine
-from .place import Place
+from .place import Place, place_for_sockets
 from .processes import EngineProcesses
 from .protocol import Artifact, Engine, EngineInfo, Kind, Knobs, Lane, RunResult, StoredModel
 from .remote import RemoteEngine
@@ -58,4 +58,5 @@ __all__ = [
     "RunResult",
     "Spread",
     "StoredModel",
+    "place_for_sockets",
 ]

@@ -8,15 +8,38 @@ looks at it and learns at once that an engine has died.
 from __future__ import annotations
 
 import mmap
+import os
 import struct
+import tempfile
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
 from typing import Literal
 
+from .errors import InvalidSettings
+
 Talk = Literal["predict", "explain", "control"]
 TALKS: tuple[Talk, ...] = ("predict", "explain", "control")
+ANYWHERE = "/tmp"  # noqa: S108 # not a file: where a folder of our own is made
+# The address of a local socket is a path; macOS takes 103 bytes, Linux 107. Of these a folder that is made in a place
+# takes 20, and the name of a socket in it 22.
+LONGEST_PLACE = 103 - 42
 _NUMBER = struct.Struct("<q")
+
+
+def place_for_sockets() -> str:
+    """Where to make a folder for local sockets: with other temporary files, unless their path is too long for that.
+
+    Raises `InvalidSettings` where it is, and nothing can be written in /tmp either.
+    """
+    wanted = tempfile.gettempdir()
+    if len(os.fsencode(wanted)) <= LONGEST_PLACE:
+        return wanted
+    if os.access(ANYWHERE, os.W_OK | os.X_OK):
+        return ANYWHERE
+    came = f"{wanted} ({len(os.fsencode(wanted))} bytes)"
+    expected = f"a folder whose path has at most {LONGEST_PLACE}, or {ANYWHERE} to write in"
+    raise InvalidSettings(f"TMPDIR: came {came}, expected {expected}: the addresses of sockets are that short")
 
 
 @dataclass(frozen=True)

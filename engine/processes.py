@@ -18,7 +18,7 @@ from multiprocessing.process import BaseProcess
 
 from .errors import LoadFailed
 from .home import Told, live
-from .place import Lives, Place
+from .place import Lives, Place, place_for_sockets
 from .protocol import Lane
 from .settings import EngineSettings
 
@@ -43,7 +43,7 @@ class EngineProcesses:
         threads: Mapping[Lane, int],
         prepare: Callable[[], None] | None = None,
     ) -> None:
-        self._folder = tempfile.mkdtemp(prefix="glasshouse-")
+        self._folder = tempfile.mkdtemp(prefix="glasshouse-", dir=place_for_sockets())
         self.places = tuple(Place(self._folder, index) for index in range(len(settings)))
         self._told = [Told(own, place, threads, prepare) for own, place in zip(settings, self.places, strict=True)]
         self._spawning = multiprocessing.get_context("spawn")

@@ -22,7 +22,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from audit import AuditLog, migrate, open_database
-from engine import Place
+from engine import Place, place_for_sockets
 from model_store import Store
 
 from . import engines
@@ -78,7 +78,7 @@ def serve(config: Config) -> None:
     processes = engines.start(config)
     try:
         places = processes.places if processes else ()
-        with tempfile.TemporaryDirectory(prefix="glasshouse-") as shared:
+        with tempfile.TemporaryDirectory(prefix="glasshouse-", dir=place_for_sockets()) as shared:
             # Granian knows callables, and an RSGI application is an object.
             loader: Any = partial(_worker, config, os.getpid(), places, Path(shared))
             listener(config).serve(target_loader=loader, wrap_loader=False)

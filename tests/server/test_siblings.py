@@ -262,3 +262,16 @@ def test_what_a_killed_engine_had_counted_stays(running: Running) -> None:
     running.wait(lambda: running.predict().status_code == 200)
     assert running.total("glasshouse_engine_batch_items_sum", lane="predict") > before
     assert running.total("glasshouse_engine_sessions") >= 1
+
+
+def test_the_folder_of_temporary_files_may_have_a_long_path(tmp_path: Path, store_path: Path) -> None:
+    """Longer than the address of a socket may be."""
+    long = tmp_path / ("d" * 100)
+    long.mkdir()
+    server = Running(tmp_path, store_path, long)
+    try:
+        server.wait(lambda: server.get("/v2/health/ready").ok and server.total("glasshouse_workers") == 2)
+        assert server.predict().status_code == 200
+    finally:
+        server.process.terminate()
+        assert server.process.wait(60) == 0
