@@ -49,7 +49,8 @@ def lock(requirements: list[str]) -> str:
 def main() -> None:
     """Write both locks beside this file."""
     project = tomllib.loads((ROOT / "pyproject.toml").read_text())
-    serving = project["project"]["dependencies"] + project["project"]["optional-dependencies"]["cpu"]
+    extras = project["project"]["optional-dependencies"]
+    serving = project["project"]["dependencies"] + extras["cpu"] + extras["otel"]
     for name, requirements in {"serving": serving, "build": project["build-system"]["requires"]}.items():
         target = ROOT / "deploy" / f"requirements-{name}.lock"
         target.write_text(lock(requirements))

@@ -23,7 +23,11 @@ ELSEWHERE = {
     "cli": {"onnx", "flask"},
 }
 PINNED = re.compile(r"^([a-z0-9-]+)==(\S+)((?: \\\n    --hash=sha256:[0-9a-f]{64})+)$", re.MULTILINE)
-LOCKS = {"serving": PROJECT["project"]["dependencies"] + ["onnxruntime"], "build": PROJECT["build-system"]["requires"]}
+EXTRAS = PROJECT["project"]["optional-dependencies"]
+LOCKS = {
+    "serving": PROJECT["project"]["dependencies"] + EXTRAS["cpu"] + EXTRAS["otel"],
+    "build": PROJECT["build-system"]["requires"],
+}
 
 
 def shadowed(search_path: list[str]) -> list[str]:

@@ -141,12 +141,13 @@ likewise. A request that is still streaming is counted when it ends.
 
 ## Traces
 
-With the `otel` extra installed and `OTEL_EXPORTER_OTLP_ENDPOINT` set, every request is a trace, sent by OTLP over HTTP;
-the other [standard variables](https://opentelemetry.io/docs/specs/otel/configuration/sdk-environment-variables/) mean
-what they mean everywhere. A `traceparent` that comes with a request is taken up; the answer tells its own in
-`traceresponse`. Below the request stand `decode`, `predict`, each `explain chunk`, `record` and `encode`. Attributes
-say route and status, and as `glasshouse.*` the model, its version, the method, the ids of request and decision; never a
-value of an input. Without the extra or the endpoint nothing of it is imported.
+With the `otel` extra installed (in the container image it is) and `OTEL_EXPORTER_OTLP_ENDPOINT` set, every request is a
+trace, sent by OTLP over HTTP; the other [standard
+variables](https://opentelemetry.io/docs/specs/otel/configuration/sdk-environment-variables/) mean what they mean
+everywhere. A `traceparent` that comes with a request is taken up; the answer tells its own in `traceresponse`. Below
+the request stand `decode`, `predict`, each `explain chunk`, `record` and `encode`. Attributes say route and status, and
+as `glasshouse.*` the model, its version, the method, the ids of request and decision; never a value of an input.
+Without the extra or the endpoint nothing of it is imported.
 
 ## The figures
 """

@@ -1,6 +1,7 @@
 """The container image: built from this checkout, run read-only as non-root; predicts, explains, records."""
 
 import contextlib
+import http.server
 import io
 import json
 import os
@@ -10,6 +11,7 @@ import shutil
 import signal
 import socket
 import subprocess
+import threading
 import time
 import urllib.error
 import urllib.request
@@ -126,8 +128,40 @@ def image() -> Tool:
     return tool
 
 
+class Collector:
+    """Takes traces by OTLP over HTTP; ``came`` is the path and the body of each message."""
+
+    def __init__(self) -> None:
+        self.came: list[tuple[str, bytes]] = []
+        came = self.came
+
+        class Handler(http.server.BaseHTTPRequestHandler):
+            def do_POST(self) -> None:  # its name in the library
+                came.append((self.path, self.rfile.read(int(self.headers["Content-Length"]))))
+                self.send_response(200)
+                self.end_headers()
+
+            def log_message(self, *_: Any) -> None:
+                pass
+
+        self.server = http.server.ThreadingHTTPServer(("127.0.0.1", 0), Handler)
+        threading.Thread(target=self.server.serve_forever, daemon=True).start()
+
+    @property
+    def address(self) -> str:
+        return f"http://127.0.0.1:{self.server.server_port}"
+
+
 @pytest.fixture(scope="module")
-def address(image: Tool, store: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
+def collector() -> Iterator[Collector]:
+    taken = Collector()
+    yield taken
+    taken.server.shutdown()
+    taken.server.server_close()
+
+
+@pytest.fixture(scope="module")
+def address(image: Tool, store: Path, collector: Collector, tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
         port = probe.getsockname()[1]
@@ -138,6 +172,10 @@ def address(image: Tool, store: Path, tmp_path_factory: pytest.TempPathFactory) 
         f"{store}:/store:ro",
         "-e",
         f"GLASSHOUSE_PORT={port}",
+        "-e",
+        f"OTEL_EXPORTER_OTLP_ENDPOINT={collector.address}",
+        "-e",
+        "OTEL_BSP_SCHEDULE_DELAY=200",
     ]
     log = tmp_path_factory.mktemp("log") / "server.log"
     with log.open("wb") as output:
@@ -198,6 +236,15 @@ def test_it_explains_and_records(address: str, weights: dict[str, np.ndarray], b
     np.testing.assert_allclose(sum(shap_values) + base_value, logits(weights, row)[0, 1], rtol=1e-5, atol=1e-5)
     decision = ask(f"{address}/v1/decisions/{answer['decisions'][0]}")
     np.testing.assert_array_equal(np.ravel(decision["inputs"]["row"]["data"]), row[0])
+
+
+def test_its_traces_are_sent_where_the_environment_says(address: str, collector: Collector) -> None:
+    ask(f"{address}/v1/models/loan:predict", {"instances": [[0.5, -1.25, 2.0]]})
+    until = time.monotonic() + 60
+    while not any(b"v1/models" in body for _, body in collector.came) and time.monotonic() < until:
+        time.sleep(0.1)
+    assert {path for path, _ in collector.came} == {"/v1/traces"}
+    assert any(b"v1/models" in body and b"glasshouse" in body for _, body in collector.came)
 
 
 def test_bad_input_is_refused_by_name(address: str) -> None:
