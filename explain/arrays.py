@@ -39,8 +39,9 @@ def check_inputs(model: Model, inputs: Mapping[str, Any], *, of_features: bool =
         item = item_shape(model, name)
         if array.ndim != len(item) + 1 or not _fits(array.shape[1:], item):
             raise InvalidInputs(f"input {name!r}: came shape {array.shape}, expected {_spelled(('N', *item))}")
-        if len(array) and not array.size and name not in model.held:
-            raise InvalidInputs(f"input {name!r}: came shape {array.shape}, which holds no elements")
+        if len(array) and not array.size and (name not in model.held or model.recurrent):
+            of = f"; the model has a {model.recurrent}, which takes at least one step" if model.recurrent else ""
+            raise InvalidInputs(f"input {name!r}: came shape {array.shape}, which holds no elements{of}")
         counts.add(len(array))
     if len(counts) != 1 or 0 in counts:
         spelled = ", ".join(map(str, sorted(counts)))

@@ -39,8 +39,8 @@ def everywhere(graph: Graph) -> Iterator[Node]:
             yield from everywhere(body)
 
 
-def all_nodes(graph: onnx.GraphProto) -> Iterator[onnx.NodeProto]:
-    """All nodes of a graph, those of the bodies they hold included."""
+def all_nodes(graph: onnx.GraphProto | onnx.FunctionProto) -> Iterator[onnx.NodeProto]:
+    """All nodes of a graph (or of a function), those of the bodies they hold included."""
     for node in graph.node:
         yield node
         for body in bodies(node):

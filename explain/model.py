@@ -22,7 +22,7 @@ from .choices import decided_by_values, holds_graphs
 from .errors import InvalidModel, InvalidParameter
 from .external import DataFiles
 from .graph import OPSET, Graph, Node
-from .inside import everywhere, give_constants
+from .inside import all_nodes, everywhere, give_constants
 from .leaves import Leaf, leaves_of
 from .prepare import has_function_body, nothing_to_explain, opset_of, prepare, ranges_at_run_time
 from .registry import REGISTRY
@@ -34,6 +34,7 @@ __all__ = ["Explained", "Leaf", "Model", "ModelLike", "rules"]
 CACHE = 32
 Made = TypeVar("Made")
 SQUASHING = {"Softmax": "softmax", "Sigmoid": "sigmoid"}
+RECURRENT = frozenset({"GRU", "LSTM", "RNN", "DynamicQuantizeLSTM"})
 SPACES = ("logit", "probability", "output")
 
 
@@ -125,6 +126,13 @@ class Model:
     def takes_missing(self) -> bool:
         """Whether NaN among the inputs means something: trees know where to send it, others look for it."""
         return any(node.op == "IsNaN" or is_ensemble(node) for node in everywhere(self.graph))
+
+    @cached_property
+    def recurrent(self) -> str | None:
+        """An operator of the file that goes step by step; None if it has none. Of no steps, ONNX Runtime's GRU ends the
+        process, and so no input of such a model may be empty."""
+        graphs = (self.proto.graph, *self.proto.functions)
+        return next((node.op_type for graph in graphs for node in all_nodes(graph) if node.op_type in RECURRENT), None)
 
     @cached_property
     def decided(self) -> str | None:

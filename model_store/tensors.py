@@ -70,6 +70,9 @@ class _Input:
         # A model with a fixed batch of 1 takes any number of items; they are run one by one.
         declared = ["items" if axis == spec.batch_axis else dim for axis, dim in enumerate(spec.shape)]
         self._shape = tuple(declared)
+        # An input that is no feature, such as a cache, may hold nothing yet.
+        free = any(not isinstance(dim, int) for axis, dim in enumerate(spec.shape) if axis != spec.batch_axis)
+        self._may_be_empty = free and spec.name in manifest.explanation.held
         self._features = [feature for feature in manifest.features if feature.input == spec.name]
         self._categories = [feature for feature in self._features if feature.kind == "category"]
 
@@ -79,11 +82,12 @@ class _Input:
             raise InvalidInput(self.field, f"dtype {tensor.dtype.name}", self._dtype.name)
         if not fits(tensor.shape, self._shape):
             raise InvalidInput(self.field, f"shape {list(tensor.shape)}", f"shape {described(self._shape)}")
-        if tensor.size == 0:
-            raise InvalidInput(self.field, f"shape {list(tensor.shape)}", "at least one element")
+        shape = list(tensor.shape)
         if self._axis:
             tensor = np.moveaxis(tensor, self._axis, 0)
         items = np.ascontiguousarray(tensor[np.newaxis] if self._axis is None else tensor)
+        if len(items) == 0 or (items.size == 0 and not self._may_be_empty):
+            raise InvalidInput(self.field, f"shape {shape}", "at least one element")
         _check_finite(items, self.field, self._features)
         _check_codes(items, self.field, self._categories)
         return items

@@ -18,7 +18,7 @@ from .wire.tensors import BYTES, datatype_of, from_bytes
 
 
 def decode(loaded: LoadedModel, payload: Payload, config: Config) -> Decoded:
-    """Raises `model_store.InvalidInput`, `BodyTooLarge`, `BadRequest`."""
+    """Raises `model_store.InvalidInput`, `BodyTooLarge`, `BadRequest`, and `ModelUnusable` where it has to be read."""
     manifest, limit = loaded.manifest, config.max_rows
     if isinstance(payload, Rows):
         if len(payload.instances) > limit:
@@ -31,6 +31,10 @@ def decode(loaded: LoadedModel, payload: Payload, config: Config) -> Decoded:
     decoded = loaded.tensors.decode(arrays)
     if decoded.rows > limit:
         raise BodyTooLarge(f"rows: got {decoded.rows}, expected at most {limit}")
+    for name, array in decoded.inputs.items():
+        if not array.size and (operator := loaded.source.recurrent) is not None:
+            expected = f"at least one element, as the model has a {operator}, which takes at least one step"
+            raise model_store.InvalidInput(f"input {name!r}", f"shape {list(arrays[name].shape)}", expected)
     return decoded
 
 

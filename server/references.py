@@ -5,10 +5,11 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
+import msgspec
 import numpy as np
 
 import explain
-from model_store import Manifest, decode_rows
+from model_store import InputSpec, Manifest, decode_rows
 
 from . import checks, features, grouping, methods
 from .errors import BadRequest
@@ -80,7 +81,26 @@ def _beside(loaded: LoadedModel, method: str, request: ExplainRequest, limit: in
 
 
 def _codes(manifest: Manifest) -> bool:
-    return any(np.dtype(spec.dtype).kind in "biu" for spec in manifest.inputs)
+    return any(np.dtype(spec.dtype).kind in "biu" for spec in _walked(manifest))
+
+
+def _walked(manifest: Manifest) -> list[InputSpec]:
+    """The inputs that are features: nothing takes the place of what is held."""
+    return [spec for spec in manifest.inputs if spec.name not in manifest.explanation.held]
+
+
+def _rows(manifest: Manifest, instances: list[Any]) -> dict[str, Array]:
+    """Instances that were sent to be compared with; inputs that are held may be left out, and have no part in it."""
+    if not (held := set(manifest.explanation.held)):
+        return dict(decode_rows(manifest, instances).inputs)
+    own = [part for part in manifest.features if part.input not in held]
+    without = msgspec.structs.replace(manifest, inputs=_walked(manifest), features=own)
+    left_out = held | {part.name for part in manifest.features if part.input in held}
+    rows = [
+        {name: given for name, given in row.items() if name not in left_out} if isinstance(row, dict) else row
+        for row in instances
+    ]
+    return dict(decode_rows(without, rows).inputs)
 
 
 def background(loaded: LoadedModel, asked: Any, limit: int) -> dict[str, Any]:
@@ -94,7 +114,7 @@ def background(loaded: LoadedModel, asked: Any, limit: int) -> dict[str, Any]:
     if isinstance(asked, list):
         if not 0 < len(asked) <= limit:
             raise BadRequest("background", f"a list of {len(asked)}", f"a list of 1 to {limit} instances of the model")
-        return {"background": dict(decode_rows(loaded.manifest, asked).inputs)}
+        return {"background": _rows(loaded.manifest, asked)}
     if not isinstance(asked, str | Mapping | None):
         raise BadRequest("background", type(asked).__name__, "a list of instances, or a background set")
     found = loaded.backgrounds.get() if asked is None else loaded.backgrounds.asked(asked)
@@ -126,7 +146,7 @@ def baseline(loaded: LoadedModel, instance: Any) -> dict[str, Array] | None:
     if isinstance(instance, NUMBER) and not isinstance(instance, bool):
         return _constant(loaded.manifest, float(instance))
     if instance is not None:
-        return dict(decode_rows(loaded.manifest, [instance]).inputs)
+        return _rows(loaded.manifest, [instance])
     default = loaded.manifest.explanation.baseline
     if default is None:
         return None
@@ -137,12 +157,12 @@ def baseline(loaded: LoadedModel, instance: Any) -> dict[str, Array] | None:
 
 
 def _constant(manifest: Manifest, value: float) -> dict[str, Array] | None:
-    shapes = {spec.name: spec.item_shape for spec in manifest.inputs}
+    shapes = {spec.name: spec.item_shape for spec in _walked(manifest)}
     if any(not isinstance(size, int) for shape in shapes.values() for size in shape):
         raise BadRequest("baseline", f"the number {value:g}", "an instance, because the model's inputs have free sizes")
     return {
         spec.name: np.full((1, *(int(str(size)) for size in shapes[spec.name])), value, dtype=spec.dtype)
-        for spec in manifest.inputs
+        for spec in _walked(manifest)
     }
 
 

@@ -8,6 +8,7 @@ from hypothesis import strategies as st
 
 from model_store import (
     Batching,
+    ExplanationDefaults,
     InputSpec,
     InvalidInput,
     Manifest,
@@ -120,3 +121,34 @@ def test_a_fixed_batch_of_one_takes_rows_one_by_one(tensor):
     assert to_model_layout(manifest, {"x": decoded.inputs["x"][1:2]})["x"].shape == (1, 2)
     with pytest.raises(InvalidInput):
         to_model_layout(manifest, decoded.inputs)
+
+
+@pytest.mark.parametrize(
+    ("shape", "held", "told"),
+    [
+        ((2, 0, 4), True, None),
+        ((2, 0, 4), False, "at least one element"),
+        ((0, 3, 4), True, "at least one element"),
+        ((0, 0, 4), True, "at least one element"),
+        ((2, 3, 0), True, r"shape \[items, \?, 4\]"),
+    ],
+)
+@pytest.mark.parametrize("axis", [0, 1])
+def test_what_is_no_feature_may_be_empty_along_a_free_axis(shape, held, told, axis):
+    def laid(sizes):
+        front, *rest = sizes
+        return [*rest[:axis], front, *rest[axis:]]
+
+    inputs = [
+        InputSpec("x", "tensor", "float32", [None, 2], 0),
+        InputSpec("past", "tensor", "float32", laid([None, None, 4]), axis),
+    ]
+    outputs = [OutputSpec("y", "value", "float32", [None, 1], 0)]
+    explanation = ExplanationDefaults(held=["past"] if held else [])
+    manifest = Manifest(name="m", inputs=inputs, outputs=outputs, explanation=explanation).validated()
+    tensors = {"x": np.ones((2, 2), np.float32), "past": np.zeros(laid(shape), np.float32)}
+    if told is None:
+        assert decode_tensors(manifest, tensors).inputs["past"].shape == shape
+        return
+    with pytest.raises(InvalidInput, match=told if axis == 0 else "input 'past': got .*expected"):
+        decode_tensors(manifest, tensors)
