@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import time
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 import engine
@@ -23,6 +23,7 @@ from .runner import run_model
 from .withdrawn import Withdrawn
 
 Entry = dict[str, str]
+STATES = ("READY", "LOADING", "UNAVAILABLE")
 
 
 class Repository:
@@ -206,3 +207,13 @@ class Repository:
             file_of(version, version.model_role)
             data_of(version)
             self._sound.add(version.model_digest)
+
+
+def worst(views: Sequence[Sequence[Entry]]) -> list[Entry]:
+    """One index of several: of the entries of a version the one in the worst state, the first among equals."""
+    found: dict[tuple[str, str], Entry] = {}
+    for entry in (entry for view in views for entry in view):
+        known = found.setdefault((entry["name"], entry["version"]), entry)
+        if STATES.index(entry["state"]) > STATES.index(known["state"]):
+            found[entry["name"], entry["version"]] = entry
+    return list(found.values())

@@ -37,7 +37,7 @@ from .messages import Answer, ExplainAnswer, ExplainRequest, PredictRequest, Run
 from .metrics import Figures, Siblings
 from .pool import step_aside
 from .recording import Recorded
-from .repository import Repository
+from .repository import Entry, Repository, worst
 from .runner import run_model
 from .traces import Traces
 from .wire.tensors import require_finite
@@ -142,6 +142,11 @@ class Service:
                     flight.finish(answer)
                     answer = self._recorded(answer, request, clock)
                 yield answer
+
+    def index(self) -> list[Entry]:
+        """Every offered version with its state: of what the workers say of it, the worst."""
+        others = self.siblings.others() if self.siblings is not None else []
+        return worst([self.models.index(), *others])
 
     def cancel(self, request_id: str) -> None:
         """Ends what is done for the request of this id: it is answered with an error. An unknown id is no error."""

@@ -148,7 +148,7 @@ def _worker(config: Config, parent: int, places: Sequence[Place], shared: Path) 
         # A process made by multiprocessing leaves without atexit; this it sees to.
         Finalize(None, service.traces.close, exitpriority=0)
     if config.workers > 1:
-        service.siblings = Siblings(shared, partial(sources, service))
+        service.siblings = Siblings(shared, partial(sources, service), service.models.index)
     app = create_app(config, service)
     threading.Thread(target=_announce, args=(config, banner(config, service)), daemon=True).start()
     # What is loaded now stays: the collector need not look through it again and again.

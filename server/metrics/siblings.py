@@ -4,6 +4,8 @@ Each listens on a socket in a folder that the server makes for itself; whoever i
 there. What was told last stands in one file beside the sockets: when a process is gone, what it had counted by then
 stays counted, and its gauges are not. A worker too busy to answer is taken at its last word, and an engine process that
 was gone for a while counts once when it is back.
+
+In the same way they tell each other what they can say of the models (`others`).
 """
 
 from __future__ import annotations
@@ -26,6 +28,7 @@ from .samples import Samples, Sources, from_json, joined, to_json
 ANSWER_SECONDS = 2.0
 MOST_GONE = 64
 LEAST_SECONDS = 0.05
+FIGURES, STATES, LONGEST_WORD = b"figures", b"states", 16
 KNOWN, LOCK, ENDING = "known.json", "lock", ".sock"
 log = logging.getLogger("glasshouse.metrics")
 
@@ -33,12 +36,13 @@ log = logging.getLogger("glasshouse.metrics")
 class Siblings:
     """One worker's place among the others.
 
-    ``folder`` belongs to this server alone; ``sources(name)`` gives what this worker, of that name, has counted.
+    ``folder`` belongs to this server alone; ``sources(name)`` gives what this worker, of that name, has counted, and
+    ``states()`` what it says of the models, as JSON has it.
     """
 
-    def __init__(self, folder: Path, sources: Callable[[str], Sources]) -> None:
+    def __init__(self, folder: Path, sources: Callable[[str], Sources], states: Callable[[], Any] = list) -> None:
         self.name = f"{os.getpid()}-{secrets.token_hex(4)}"
-        self._folder, self._sources = folder, sources
+        self._folder, self._sources, self._states = folder, sources, states
         self._listener = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
         self._listener.bind(str(folder / f"{self.name}{ENDING}"))
         self._listener.listen(64)
@@ -63,6 +67,15 @@ class Siblings:
             self._write(live, told_by, gone, ended)
         return live, joined([], [ended, *gone.values()])
 
+    def others(self) -> list[Any]:
+        """The `states` of the other workers that live and answer in time."""
+        until, found = time.monotonic() + ANSWER_SECONDS, []
+        for path in sorted(self._folder.glob(f"*{ENDING}")):
+            if path.stem != self.name:
+                with contextlib.suppress(OSError, ValueError):
+                    found.append(json.loads(_ask(path, STATES, max(LEAST_SECONDS, until - time.monotonic()))))
+        return found
+
     def close(self) -> None:
         """Answers no more."""
         with contextlib.suppress(OSError):
@@ -74,7 +87,7 @@ class Siblings:
         if path.stem == self.name:
             return self._sources(self.name)
         try:
-            content = _ask(path, max(LEAST_SECONDS, until - time.monotonic()))
+            content = _ask(path, FIGURES, max(LEAST_SECONDS, until - time.monotonic()))
             return {name: from_json(samples) for name, samples in json.loads(content).items()}
         except (ConnectionRefusedError, FileNotFoundError):
             path.unlink(missing_ok=True)
@@ -92,10 +105,14 @@ class Siblings:
             try:
                 with connection:
                     connection.settimeout(ANSWER_SECONDS)
-                    content = {name: to_json(samples) for name, samples in self._sources(self.name).items()}
-                    connection.sendall(json.dumps(content).encode())
+                    connection.sendall(json.dumps(self._answer(connection.recv(LONGEST_WORD))).encode())
             except Exception as error:  # whoever asked takes our last word; this thread must live on
-                log.warning("figures not told to another worker", extra={"reason": f"{type(error).__name__}: {error}"})
+                log.warning("nothing told to another worker", extra={"reason": f"{type(error).__name__}: {error}"})
+
+    def _answer(self, word: bytes) -> Any:
+        if word == STATES:
+            return self._states()
+        return {name: to_json(samples) for name, samples in self._sources(self.name).items()}
 
     def _read(self) -> dict[str, Any]:
         try:
@@ -112,10 +129,11 @@ class Siblings:
         beside.replace(self._folder / KNOWN)
 
 
-def _ask(path: Path, seconds: float) -> bytes:
+def _ask(path: Path, word: bytes, seconds: float) -> bytes:
     with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as connection:
         connection.settimeout(seconds)
         connection.connect(str(path))
+        connection.sendall(word)
         parts = []
         while part := connection.recv(65536):
             parts.append(part)

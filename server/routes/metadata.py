@@ -81,7 +81,7 @@ def index() -> Response:
         raise BadRequest("ready", strict_json.kind_of(asked), "true or false, in an object")
     for name in asked.keys() - {"ready"}:
         raise BadRequest(f"member {name[:60]!r}", "it", "only ready")
-    entries = service().models.index()
+    entries = service().index()
     return as_json([entry for entry in entries if entry["state"] == "READY" or not asked.get("ready")])
 
 

@@ -21,8 +21,10 @@ import requests
 from prometheus_client.parser import text_string_to_metric_families
 
 from engine import Histogram
+from server import Config, create_app, open_service
 from server.metrics import Siblings
 from server.metrics.samples import Samples, from_json, joined, to_json
+from server.repository import worst
 
 ROOT = Path(__file__).parents[2]
 ROW = {"petal": 1.5, "sepal": -0.5, "colour": "w"}
@@ -136,6 +138,54 @@ def test_a_worker_too_busy_to_answer_is_taken_at_its_last_word(
     assert [total(asks), total(asks)] == [(8, 2)] * 2
     busy._sources = lambda _: {"b": rows(6, 0)}
     assert total(asks) == (9, 0)
+
+
+def entry(version: int, state: str, reason: str = "") -> dict[str, str]:
+    return {"name": "flowers", "version": str(version), "state": state, "reason": reason}
+
+
+def test_workers_tell_what_they_can_say_of_the_models(folder: Path) -> None:
+    views = {name: [entry(1, "READY", name)] for name in "abc"}
+    made = {name: Siblings(folder, lambda _: {}, lambda view=view: view) for name, view in views.items()}
+    assert sorted(view[0]["reason"] for view in made["b"].others()) == ["a", "c"]
+    made["c"].close()
+    assert made["b"].others() == [views["a"]]
+    views["a"].append(entry(2, "LOADING"))
+    assert made["b"].others() == [views["a"]]
+    made["a"]._states = lambda: {}[1]
+    assert made["b"].others() == []
+    for one in ("a", "b"):
+        made[one].close()
+
+
+@pytest.mark.parametrize("first", [0, 1, 2])
+def test_the_worst_of_several_views_counts(first: int) -> None:
+    views = [
+        [entry(1, "READY"), entry(2, "LOADING")],
+        [entry(1, "READY"), entry(2, "UNAVAILABLE", "damaged"), entry(3, "READY")],
+        [entry(1, "LOADING"), entry(2, "READY")],
+    ]
+    found = worst(views[first:] + views[:first])
+    assert sorted(found, key=lambda one: one["version"]) == [
+        entry(1, "LOADING"),
+        entry(2, "UNAVAILABLE", "damaged"),
+        entry(3, "READY"),
+    ]
+
+
+def test_the_index_is_that_of_all_workers(config: Config, folder: Path) -> None:
+    service = open_service(config)
+    own = service.index()
+    assert {one["state"] for one in own} == {"READY"}
+    other = Siblings(folder, lambda _: {}, lambda: [{**own[0], "state": "UNAVAILABLE", "reason": "no memory"}])
+    service.siblings = Siblings(folder, lambda _: {}, service.models.index)
+    client = create_app(config, service).test_client()
+    told = client.post("/v2/repository/index", json={}).get_json()
+    assert told == [{**own[0], "state": "UNAVAILABLE", "reason": "no memory"}, *own[1:]]
+    assert client.post("/v2/repository/index", json={"ready": True}).get_json() == own[1:]
+    other.close()
+    assert client.post("/v2/repository/index", json={}).get_json() == own
+    service.close()
 
 
 def test_samples_travel_as_json() -> None:
