@@ -29,11 +29,13 @@ class Listener(MPServer):
         self._soon: Counter[int] = Counter()
 
     def _respawn_workers(self, workers: Sequence[int], spawn_target: Any, target_loader: Any, delay: float = 0) -> None:
-        """Replaces workers by their numbers, as Granian does; called when they have ended, or (SIGHUP) are to."""
+        """Replaces workers by their numbers, as Granian does; called when they have ended, or (SIGHUP) are to. Not
+        where the server is to end."""
         codes = {index: self.wrks[index].inner.exitcode for index in workers}
-        pause = max(self._pause(index, code) for index, code in codes.items())
-        self.main_loop_interrupt.wait(pause)
+        pauses = [self._pause(index, code) for index, code in codes.items() if code is not None]
+        self.main_loop_interrupt.wait(max(pauses, default=0.0))
         if self.interrupt_signal:
+            self.main_loop_interrupt.set()
             return
         super()._respawn_workers(workers, spawn_target, target_loader, delay)
         for index, code in codes.items():
@@ -42,7 +44,7 @@ class Listener(MPServer):
         if self.interrupt_children:  # another one ended while Granian was forgetting these
             self.main_loop_interrupt.set()
 
-    def _pause(self, index: int, code: int | None) -> float:
+    def _pause(self, index: int, code: int) -> float:
         """How many seconds to wait before this one is replaced."""
         lived = time.monotonic() - self.wrks[index].birth
         self._soon[index] = self._soon[index] + 1 if lived < SOON_SECONDS else 0

@@ -103,3 +103,12 @@ def test_who_is_killed_too_soon_waits_longer_and_longer(monkeypatch: pytest.Monk
     assert pauses == [0.0, 0.4, 0.8, 1.6, 2.0, 2.0, 2.0, 2.0]
     monkeypatch.setattr("server.listening.SOON_SECONDS", -1.0)
     assert [found._pause(0, -9) for _ in range(2)] == [0.0, 0.0]
+
+
+def test_asked_to_end_while_it_waits_it_replaces_nobody() -> None:
+    found = listener(Config(port=1))
+    found.wrks = [type("Ended", (), {"birth": time.monotonic(), "inner": type("Process", (), {"exitcode": -9})})]
+    found.interrupt_signal = True
+    found.main_loop_interrupt.clear()
+    found._respawn_workers([0], None, None)
+    assert found.main_loop_interrupt.is_set(), "else the loop would sleep over it"
