@@ -104,7 +104,8 @@ class Runs:
     """How the engine served a request: runs, and how much others shared them.
 
     ``stage_seconds`` is what each stage of the request took, ``answered`` when (on ``time.perf_counter``) the service
-    had its answer; ``run_rows`` how many rows of the model a run of its programs had at most.
+    had its answer; ``run_rows`` how many rows of the model a run of its programs had at most; ``threads`` how many
+    threads the model's tuning gives a run, None where that is the engine's to say.
     """
 
     count: int = 0
@@ -115,6 +116,7 @@ class Runs:
     stage_seconds: dict[str, float] = field(default_factory=dict)
     answered: float = 0.0
     run_rows: int | None = None
+    threads: int | None = None
 
     def add(self, result: Any) -> None:
         """Counts one :class:`engine.RunResult`."""

@@ -60,7 +60,7 @@ def draft(
             "engine": info.runtime,
             "engine_version": info.version,
             "providers": list(info.providers),
-            "threads": info.threads,
+            "threads": min(info.threads, answer.runs.threads or info.threads),
             "cpu": cpu(),
             "runs": answer.runs.to_dict(),
             **told(version),

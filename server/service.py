@@ -196,6 +196,7 @@ class Service:
 
     def _decoded(self, loaded: LoadedModel, request: PredictRequest, clock: Clock) -> Decoded:
         request.trace.say(model=loaded.version.name, version=loaded.version.version)
+        clock.runs.threads = loaded.tuning.threads
         with request.trace.stage("decode", clock.runs.stage_seconds):
             return decode(loaded, request.payload, self.config)
 

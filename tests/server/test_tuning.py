@@ -189,6 +189,11 @@ def test_its_programs_run_with_its_threads_and_other_threads_are_another_questio
         assert session.threads == (tuning.threads or 2)
         ran.clear()
     assert [answer.cached for answer in answers] == [False, True, False, True]
+    assert service.audit is not None
+    told = [service.audit.get(f"{answer.decision}.0").entry["runtime"]["threads"] for answer in answers]
+    assert told == [2, 2, 1, 1]
+    predicted = service.predict(PredictRequest("price", None, ROWS))
+    assert service.audit.get(f"{predicted.decision}.0").entry["runtime"]["threads"] == 1
     np.testing.assert_allclose(answers[2].values["x"], answers[0].values["x"], rtol=1e-6)
     service.close()
 
