@@ -59,7 +59,8 @@ def open_picture(body: bytes, field: str, max_pixels: int = MAX_PIXELS) -> Image
         opened = Image.open(io.BytesIO(body), formats=_FORMATS)
         _check_header(opened, field, max_pixels)
         opened.load()
-        return _plain(ImageOps.exif_transpose(opened), field)
+        ImageOps.exif_transpose(opened, in_place=True)
+        return _plain(opened, field)
     except StoreError:
         raise
     except (Image.DecompressionBombError, Image.DecompressionBombWarning):
@@ -117,7 +118,11 @@ def picture_array(spec: InputSpec, picture: Image, field: str) -> Array:
     from PIL import Image
 
     image = _image(spec, field)
-    ready = picture.convert(image.mode).resize((image.width, image.height), Image.Resampling.BILINEAR)
+    ready, size = picture, (image.width, image.height)
+    if ready.mode != image.mode:
+        ready = ready.convert(image.mode)
+    if ready.size != size:
+        ready = ready.resize(size, Image.Resampling.BILINEAR)
     pixels = np.asarray(ready).reshape(image.height, image.width, image.channels)
     scale, offset = np.asarray(image.scale), np.asarray(image.offset)
     if image.layout == "NCHW":  # turned while it is one byte a value
