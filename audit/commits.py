@@ -14,7 +14,7 @@ from functools import cache
 from typing import Any
 
 import sqlalchemy as sa
-from sqlalchemy.exc import SQLAlchemyError
+from sqlalchemy.exc import OperationalError, SQLAlchemyError
 
 from .entry import Entry
 from .tables import decision, payload
@@ -22,6 +22,8 @@ from .tensors import Payload
 
 LARGEST = 64
 MOST_ROWS = 64  # of one statement
+# Of a database that is locked, full or away (PEP 249), or of too many who use it: the fault of no write.
+OF_THE_DATABASE = (OperationalError, sa.exc.TimeoutError)
 IDLE_SECONDS = 5.0  # a writer that has nothing to write for so long ends; the next request starts another
 
 
@@ -55,12 +57,15 @@ class Commits:
         What is called back by `committed` is called in the thread that writes, and holds up the next group.
         """
         with self._came:
-            self._waiting.append(write)
-            if self._writing:
-                self._came.notify()
-            else:
+            if not self._writing:
+                try:
+                    threading.Thread(target=self._write_all, name="decisions", daemon=True).start()
+                except RuntimeError as error:  # the system gives no thread
+                    write.committed.set_exception(error)
+                    return
                 self._writing = True
-                threading.Thread(target=self._write_all, name="decisions", daemon=True).start()
+            self._waiting.append(write)
+            self._came.notify()
 
     def _write_all(self) -> None:
         while group := self._taken():
@@ -76,31 +81,43 @@ class Commits:
             return group
 
     def _write(self, group: list[Write]) -> None:
-        """All of a group or, where that fails, each of it by itself: one that cannot be written fails alone."""
+        """All of a group or, where that fails, each of it by itself: one that cannot be written fails alone.
+
+        Where the database fails, all fail: each by itself would wait as long again for what nobody gets.
+        """
         failures: list[BaseException | None] = [None for _ in group]
         try:
             self._transaction(group)
-        except (SQLAlchemyError, OverflowError) as error:
-            failures = [error] if len(group) == 1 else [self._alone(write) for write in group]
         except BaseException as error:
-            failures = [error for _ in group]
+            failures = self._apart(group) if _is_of_one(error) and len(group) > 1 else [error for _ in group]
         for write, failure in zip(group, failures, strict=True):
             if failure is None:
                 write.committed.set_result(None)
             else:
                 write.committed.set_exception(failure)
 
-    def _alone(self, write: Write) -> BaseException | None:
-        try:
-            self._transaction([write])
-        except BaseException as error:
-            return error
-        return None
+    def _apart(self, group: list[Write]) -> list[BaseException | None]:
+        """What became of each by itself, until the database fails."""
+        failures: list[BaseException | None] = []
+        for write in group:
+            try:
+                self._transaction([write])
+                failures.append(None)
+            except BaseException as error:
+                failures.append(error)
+                if not _is_of_one(error):
+                    break
+        return failures + failures[-1:] * (len(group) - len(failures))
 
     def _transaction(self, group: list[Write]) -> None:
         with self._engine.begin() as connection:
             _insert(connection, decision, [row for write in group for row in write.decisions])
             _insert(connection, payload, [row for write in group for row in write.payloads])
+
+
+def _is_of_one(error: BaseException) -> bool:
+    """Whether others, written without the one at fault, may do better."""
+    return isinstance(error, SQLAlchemyError | OverflowError) and not isinstance(error, OF_THE_DATABASE)
 
 
 def _insert(connection: sa.Connection, table: sa.Table, rows: list[dict[str, Any]]) -> None:

@@ -1,5 +1,7 @@
 """Opening the database of decisions. All that is SQLite's own is set here and nowhere else.
 
+No error tells the values of a statement: they are decisions, and errors are logged.
+
 SQLite runs in WAL mode with synchronous=FULL: with NORMAL, a commit that was answered for can be lost with the power.
 """
 
@@ -28,7 +30,7 @@ def open_database(url_or_path: str | os.PathLike[str]) -> sa.Engine:
         url = _url(url_or_path)
         if url.get_backend_name() == "sqlite":
             return _open_sqlite(url)
-        return sa.create_engine(url, pool_pre_ping=True)
+        return sa.create_engine(url, pool_pre_ping=True, hide_parameters=True)
     except ImportError as error:
         raise InvalidDatabase(f"the driver of this database is not installed: {error}") from error
     except (ArgumentError, OSError) as error:
@@ -48,7 +50,7 @@ def _open_sqlite(url: URL) -> sa.Engine:
     # The side files of WAL mode take the permissions of the database, so it is closed to others before it is opened.
     os.close(os.open(path, os.O_CREAT | os.O_RDWR | os.O_CLOEXEC, 0o600))
     path.chmod(0o600)
-    engine = sa.create_engine(url, connect_args={"timeout": BUSY_TIMEOUT_S})
+    engine = sa.create_engine(url, connect_args={"timeout": BUSY_TIMEOUT_S}, hide_parameters=True)
     sa.event.listen(engine, "connect", _prepare_connection)
     sa.event.listen(engine, "begin", _begin)
     _switch_to_wal(engine)

@@ -37,7 +37,7 @@ class Recording:
         """The ids, once they are committed. Raises CommitFailed (the transaction was rolled back)."""
         try:
             self.committed.result()
-        except (SQLAlchemyError, OverflowError) as error:
+        except Exception as error:
             reason = getattr(error, "orig", None) or error
             raise CommitFailed(f"request {self.ids[0].partition('.')[0]} could not be recorded: {reason}") from error
         return self.ids
