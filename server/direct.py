@@ -26,20 +26,29 @@ _LINES = {status.value: f"{status.value} {status.phrase}" for status in HTTPStat
 
 
 class _Address(NamedTuple):
-    """``form`` finds name and version in a path; ``patterns`` are Flask's, without and with a version."""
+    """``form`` finds name and version in a path; ``patterns`` are Flask's, without and with a version. ``begin`` is
+    handed ``body``, which reads it."""
 
     form: re.Pattern[str]
     patterns: tuple[str, str]
     endpoint: str
     begin: Callable[..., Predicted]
+    body: Callable[[dict[str, Any]], Any]
 
 
-def _infer(environ: dict[str, Any], followed: Followed, *asked: Any, **how: Any) -> Predicted:
-    return infer(environ, followed, partial(_whole, environ), *asked, **how)
+def _whole(environ: dict[str, Any]) -> bytes:
+    refuse_coding(environ)
+    body: bytes = environ[BODY]
+    return body
 
 
-def _predict(environ: dict[str, Any], followed: Followed, *asked: Any, **how: Any) -> Predicted:
-    return predict(environ, followed, lambda: (_whole(environ), _media_type(environ)), *asked, **how)
+def _typed(environ: dict[str, Any]) -> tuple[bytes, str]:
+    return _whole(environ), _media_type(environ)
+
+
+def _media_type(environ: dict[str, Any]) -> str:
+    text: str = environ.get("CONTENT_TYPE", "")
+    return text.partition(";")[0].strip().lower()
 
 
 ADDRESSES = (
@@ -47,13 +56,15 @@ ADDRESSES = (
         re.compile(r"/v2/models/([^/]+)(?:/versions/([^/]+))?/infer", re.ASCII),
         ("/v2/models/<name>/infer", "/v2/models/<name>/versions/<version>/infer"),
         "v2.infer",
-        _infer,
+        infer,
+        _whole,
     ),
     _Address(
         re.compile(r"/v1/models/([^/]+)(?:/versions/([^/]+))?:predict", re.ASCII),
         ("/v1/models/<name>:predict", "/v1/models/<name>/versions/<version>:predict"),
         "v1.predict",
-        _predict,
+        predict,
+        _typed,
     ),
 )
 
@@ -75,7 +86,8 @@ class Direct:
         # A trace is the thread's that began it.
         held = HELD in environ and followed.trace is NO_TRACE
         try:
-            begun: Predicted | Exception = address.begin(environ, followed, name, version, held=held)
+            body = partial(address.body, environ)
+            begun: Predicted | Exception = address.begin(environ, followed, body, name, version, held=held)
         except MustWait:
             self._follower.abandon()
             raise
@@ -88,14 +100,16 @@ class Direct:
 
 
 def _found(environ: dict[str, Any]) -> tuple[_Address, str, str | None] | None:
-    """The address, the model's name and the version asked for; None for what Flask answers: forms, too, are its own."""
+    """The address, the model's name and the version asked for; None for what Flask answers."""
     path = environ["PATH_INFO"]
     if environ["REQUEST_METHOD"] != "POST" or BODY not in environ or not path.isascii():
         return None
     for address in ADDRESSES:
         found = address.form.fullmatch(path)
         if found is not None:
-            return None if _media_type(environ).startswith("multipart/") else (address, found[1], found[2])
+            # Forms are Flask's to read.
+            form = address.body is _typed and _media_type(environ).startswith("multipart/")
+            return None if form else (address, found[1], found[2])
     return None
 
 
@@ -113,14 +127,3 @@ def _answered(
     followed.end(status)
     start_response(_LINES[status], list(headers.items()))
     return [content]
-
-
-def _whole(environ: dict[str, Any]) -> bytes:
-    refuse_coding(environ)
-    body: bytes = environ[BODY]
-    return body
-
-
-def _media_type(environ: dict[str, Any]) -> str:
-    text: str = environ.get("CONTENT_TYPE", "")
-    return text.partition(";")[0].strip().lower()

@@ -16,7 +16,7 @@ from .stages import Trace
 AnswerT = TypeVar("AnswerT", bound=Answer)
 
 
-@dataclass(frozen=True)
+@dataclass(slots=True)
 class Recorded(Generic[AnswerT]):
     """``recording`` is None where decisions are not recorded; ``begun``, on ``time.perf_counter``, is when it began."""
 

@@ -20,7 +20,7 @@ HEADER_LENGTH = "HTTP_" + binary.HEADER.upper().replace("-", "_")
 Written = tuple[bytes, dict[str, str]]
 
 
-@dataclass(frozen=True)
+@dataclass(slots=True)
 class Predicted:
     """A prediction that is found and not yet written down; ``write`` gives body and headers of the answer."""
 

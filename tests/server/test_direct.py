@@ -70,8 +70,8 @@ def answered(monkeypatch: pytest.MonkeyPatch) -> list[str]:
 
         return note
 
-    for name in ("infer", "predict"):
-        monkeypatch.setattr(direct, name, noted(getattr(direct, name)))
+    watched = tuple(each._replace(begin=noted(each.begin)) for each in direct.ADDRESSES)
+    monkeypatch.setattr(direct, "ADDRESSES", watched)
     return found
 
 
@@ -174,7 +174,8 @@ def test_what_would_wait_is_given_up_as_if_it_had_not_begun(
     open_client: Callable[[Config], FlaskClient], config: Config, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     client = open_client(config)
-    monkeypatch.setattr(direct, "infer", lambda *_, **__: step_aside())
+    waiting = tuple(each._replace(begin=lambda *_, **__: step_aside()) for each in direct.ADDRESSES)
+    monkeypatch.setattr(direct, "ADDRESSES", waiting)
     with pytest.raises(MustWait), without_waiting():
         ask(client, ASKED["json"], directly=True)
     in_flight = [line for line in client.get("/metrics").get_data(as_text=True).splitlines() if "in_flight" in line]
