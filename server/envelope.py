@@ -26,6 +26,7 @@ HEADERS = {
     "Cross-Origin-Resource-Policy": "same-origin",
     "Cache-Control": "no-store",
 }
+_PAIRS = list(HEADERS.items())
 _REQUEST_ID = re.compile(r"[A-Za-z0-9._:-]{1,128}")
 _DIGITS = 32
 _AT_ONCE = 256
@@ -45,9 +46,11 @@ class Envelope:
 
         def start(status: str, headers: Headers, exc_info: Any = None) -> Any:
             given = {name for name, _ in headers}
-            headers.extend(pair for pair in HEADERS.items() if pair[0] not in given)
+            headers.extend(_PAIRS if given.isdisjoint(HEADERS) else [pair for pair in _PAIRS if pair[0] not in given])
             headers.append((REQUEST_ID_HEADER, own_id))
-            path = environ["PATH_INFO"].encode("latin-1").decode("utf-8", "replace")
+            path = environ["PATH_INFO"]
+            if not path.isascii():
+                path = path.encode("latin-1").decode("utf-8", "replace")
             seconds = time.monotonic() - arrived
             access(own_id, environ.get(DECISION), environ["REQUEST_METHOD"], path, int(status[:3]), seconds)
             return start_response(status, headers, exc_info) if exc_info else start_response(status, headers)
