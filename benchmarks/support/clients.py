@@ -123,7 +123,7 @@ class _OpenLoop:
             while not self.idle:
                 self.freed.clear()
                 await self.freed.wait()
-            self._ask(number, self.idle.popleft())
+            self._ask(number, self.idle.pop())
         with contextlib.suppress(TimeoutError):
             await asyncio.wait_for(self.ended.wait(), PATIENCE_SECONDS)
         answered, now = {answer.number for answer in self.answers}, time.monotonic()
