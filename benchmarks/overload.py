@@ -4,7 +4,8 @@
 
 *Capacity* is what a closed loop of 16 connections gets. Then the same requests come in an open loop, at capacity and at
 ten times that, and latency counts from when each was due. *Lag* is how late the load generator sent them, which is in
-the latencies: with both on one machine it is at times the generator that waits. A refusal is a 429 or 503.
+the latencies: with both on one machine it is at times the generator that waits. A refusal is a 429 or 503. Ten seconds
+of each load come before what is measured: memory is to stay what it is at that load.
 """
 
 from __future__ import annotations
@@ -22,6 +23,7 @@ from benchmarks.support.page import Page, arguments, met
 from benchmarks.support.processes import Server
 
 REFUSED = (429, 503)
+WARM_SECONDS = 10.0
 REFUSAL_BAR, ACCEPTED_BAR, TAIL_BAR, MEMORY_BAR = 0.050, 0.95, 2.0, 20.0
 
 
@@ -57,7 +59,9 @@ class Overload:
 
 
 def measured(server: Server, ask: asking.Ask, rate: float, seconds: float, connections: int) -> Overload:
-    """An open loop at this rate; memory is looked at before it and once it has settled."""
+    """An open loop at this rate; memory is looked at behind a warm-up at the same rate, and once it has settled."""
+    open_loop(server.port, [ask], rate, min(WARM_SECONDS, seconds), connections, keep=lambda _: None)
+    server.quiet()
     before = server.memory()
     answers = open_loop(server.port, [ask], rate, seconds, connections, keep=lambda _: None)
     lasted = max(answer.done for answer in answers) - min(answer.due for answer in answers)
