@@ -132,6 +132,7 @@ def parsed() -> argparse.Namespace:
     parser.add_argument("--explaining", type=int, default=4, help="connections that ask for explanations")
     parser.add_argument("--share", type=float, default=0.2, help="of the closed loop's throughput, for predictions")
     parser.add_argument("--turns", type=int, default=TURNS, help="of an explanation over HTTP and in a bare loop")
+    parser.add_argument("--tune", choices=("latency", "throughput"), help="the models first, by `glasshouse tune`")
     given = parser.parse_args()
     if given.quick:
         given.seconds, given.turns = 5, 1
@@ -145,6 +146,8 @@ def main() -> None:
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
         store = models.store_with(folder / "store", models.MLP, models.RESNET)
+        for model in (models.MLP, models.RESNET) if given.tune else ():
+            processes.tune(store, model, given.tune)
         single = single_runs(store)
         page.note(f"The quantum of explanations is {milliseconds(quantum(given.serve))}.")
         for what, seconds in single.items():

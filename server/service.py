@@ -132,7 +132,7 @@ class Service:
                 answer = kept_answer(loaded, decoded, flight.kept, clock.runs)
                 yield self._recorded(answer, request, clock)
                 return
-            predicted = self._predicted(loaded, decoded, request, clock)
+            predicted = self._predicted(loaded, decoded, request, clock, "explain")
             if records.not_finite(predicted.outputs):
                 recorded = self._recorded(predicted, request, clock)
                 for name, array in recorded.outputs.items():
@@ -200,11 +200,18 @@ class Service:
         with request.trace.stage("decode", clock.runs.stage_seconds):
             return decode(loaded, request.payload, self.config)
 
-    def _predicted(self, loaded: LoadedModel, decoded: Decoded, request: PredictRequest, clock: Clock) -> Answer:
+    def _predicted(
+        self,
+        loaded: LoadedModel,
+        decoded: Decoded,
+        request: PredictRequest,
+        clock: Clock,
+        lane: engine.Lane = "predict",
+    ) -> Answer:
         _require_outputs(loaded, request)
         runs = clock.runs
         with naming(loaded.version), request.trace.stage("predict", runs.stage_seconds):
-            outputs = run_model(self.engine, loaded, decoded, clock.deadline, runs, request.request_id)
+            outputs = run_model(self.engine, loaded, decoded, clock.deadline, runs, request.request_id, lane)
         labels = targets.labels(loaded.manifest, outputs, decoded.rows)
         return Answer(loaded.version, decoded.inputs, outputs, decoded.rows, labels, runs)
 
@@ -221,8 +228,7 @@ class Service:
         """Where its result is kept, made by an equal request meanwhile, or handed to; nowhere where none are kept."""
         if not self.results.limit:
             return nullcontext(Flight(lambda _: None))
-        limit, info = self.config.max_explain_evals, self.engine.info()
-        key = results.key_of(loaded, decoded, request, method, info, limit)
+        key = results.key_of(loaded, decoded, request, method, self.engine.info(), self.config.max_explain_evals)
         return self.flights.board(key.digest(), clock.deadline, request.request_id, alone=alone or key.hurried)
 
     def _explained(

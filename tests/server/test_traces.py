@@ -92,11 +92,11 @@ def test_every_chunk_of_an_explanation_has_its_span(client: FlaskClient, spans: 
     service = client.application.extensions["glasshouse"]
     before = service.engine.statistics().lanes["explain"].queue_seconds
     assert explain(client).status_code == 200
-    chunks = sum(service.engine.statistics().lanes["explain"].queue_seconds.counts) - sum(before.counts)
+    runs = sum(service.engine.statistics().lanes["explain"].queue_seconds.counts) - sum(before.counts)
     root, below = tree(spans)
     names = [span.name for span in below]
-    assert names == ["decode", "predict", *["explain chunk"] * chunks, "record", "encode"]
-    assert chunks > 1
+    assert names == ["decode", "predict", *["explain chunk"] * (runs - 1), "record", "encode"]
+    assert runs > 2
     assert (root.attributes or {})["glasshouse.method"] == "integrated_gradients"
     assert set(below[2].attributes or {}) == {f"glasshouse.{n}" for n in ("program", "batch_items", "queue_seconds")}
     assert leaked(spans) == []
