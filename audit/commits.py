@@ -1,7 +1,7 @@
 """Group commit: requests that wait for the disk are written together, in one transaction.
 
 One thread writes, as long as there is something to write: all that came while it wrote the last group is the next one.
-So a busy log pays for one commit and two statements a group, an idle one waits for nobody, and whoever asked may wait
+So a busy log pays for one commit and a few statements a group, an idle one waits for nobody, and whoever asked may wait
 or be told. (P. Helland et al., Group Commit Timers and High Volume Transaction Systems, 1987.)
 """
 
