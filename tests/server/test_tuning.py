@@ -183,7 +183,9 @@ def test_its_programs_run_with_its_threads_and_other_threads_are_another_questio
         store.set_tuning("price", 1, tuning)
         service.models.load("price")
         answers += [service.explain(question), service.explain(question)]
-        (program,) = {artifact.digest: artifact for lane, artifact in ran if lane == "explain"}.values()
+        model = store.resolve("price").model_digest
+        explained = {artifact.digest: artifact for lane, artifact in ran if lane == "explain"}
+        (program,) = (artifact for digest, artifact in explained.items() if digest != model)
         assert program.knobs == engine.Knobs(threads=tuning.threads, instances=tuning.instances)
         session = service.engine._sessions.get(program)  # type: ignore[attr-defined]
         assert session.threads == (tuning.threads or 2)
