@@ -17,6 +17,7 @@ from numpy.typing import NDArray
 
 from .counters import EngineStatistics
 from .errors import InvalidSettings
+from .providers import PROVIDERS
 
 Array = NDArray[np.generic]
 Kind = Literal["item", "shared"]
@@ -116,6 +117,11 @@ class EngineInfo:
     version: str
     providers: tuple[str, ...]
     threads: int
+
+    @property
+    def on_gpu(self) -> bool:
+        """Whether what is run is run on a GPU first."""
+        return self.providers[0] == PROVIDERS["cuda"]
 
 
 @runtime_checkable

@@ -12,7 +12,6 @@ from model_store import Precision
 from .config import Config
 from .parent import end_with
 
-GPU = "CUDAExecutionProvider"
 MOST_THREADS, MOST_EXPLAINING = 256, 64  # requests that one engine process takes at a time; more wait in its socket
 
 
@@ -43,7 +42,7 @@ def precision_of(config: Config, runner: Engine) -> Precision:
     """What versions with a float16 variant are run in; `auto` asks the engine whether it really has a GPU first."""
     if config.precision == "auto":
         wanted = any(device.startswith("cuda") for device in config.devices)
-        return "float16" if wanted and runner.info().providers[0] == GPU else "float32"
+        return "float16" if wanted and runner.info().on_gpu else "float32"
     return "float16" if config.precision == "float16" else "float32"
 
 
