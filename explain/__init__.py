@@ -40,7 +40,7 @@ from .quality import CHECKS, Check
 from .removal import summarise
 from .request import Target
 from .run import Attribution, Run
-from .weights import placed, weights
+from .weights import constants_to_initializers, placed, weights
 
 __all__ = [
     "CHECKS",
@@ -72,6 +72,7 @@ __all__ = [
     "attribution_error",
     "begin",
     "compile",
+    "constants_to_initializers",
     "coverage",
     "digest_arrays",
     "dot_test",

@@ -6,7 +6,6 @@ from __future__ import annotations
 from collections.abc import Mapping
 from pathlib import Path
 
-import numpy as np
 import onnx
 from onnx import TensorProto, inliner, numpy_helper, shape_inference
 
@@ -14,7 +13,7 @@ import explain
 
 from ..errors import VariantRefused
 from ..exported import Array
-from .choosing import STANDARD, Network
+from .choosing import Network
 
 HALVES = (TensorProto.FLOAT16, TensorProto.BFLOAT16)
 CONSTANTS_APART = 4  # before this version of the format every initializer had to be an input too
@@ -45,31 +44,8 @@ def network_of(data: bytes, data_files: Mapping[str, Path] | None = None) -> Net
 
 def _with_initializers(graph: onnx.GraphProto) -> None:
     """Constant nodes become initializers, and no initializer stays an input, in place."""
-    nodes = []
-    for node in graph.node:
-        tensor = _constant(node)
-        if tensor is None:
-            nodes.append(node)
-        else:
-            graph.initializer.append(tensor)
+    explain.constants_to_initializers(graph)
     names = {tensor.name for tensor in graph.initializer}
     inputs = [value for value in graph.input if value.name not in names]
-    graph.ClearField("node")
     graph.ClearField("input")
-    graph.node.extend(nodes)
     graph.input.extend(inputs)
-
-
-def _constant(node: onnx.NodeProto) -> onnx.TensorProto | None:
-    """The tensor of a Constant node that says it as one, or as a number."""
-    if node.op_type != "Constant" or node.domain not in STANDARD or len(node.attribute) != 1:
-        return None
-    attribute = node.attribute[0]
-    if attribute.name == "value":
-        tensor = onnx.TensorProto()
-        tensor.CopyFrom(attribute.t)
-        tensor.name = node.output[0]
-        return tensor
-    if attribute.name == "value_float":
-        return numpy_helper.from_array(np.array(attribute.f, np.float32), node.output[0])
-    return None
