@@ -30,10 +30,10 @@ from .reply import Reply
 LOOK_SECONDS = 0.001
 NOT_HERE: Future[None] = Future()  # stands for: a thread has to begin it
 # What may be done in the loop, before a thread could be woken for it: addresses, and the largest body.
-PROMPT = ("/infer", ":predict", "/v2/health/live")
+PREDICTIONS = ("/infer", ":predict")
+PROMPT = (*PREDICTIONS, "/v2/health/live")
 PROMPT_BYTES = 16 * 1024
 RETRY_SECONDS, MOST_REMEMBERED = 1.0, 1024
-PREDICTIONS = ("/infer", ":predict")
 # A body of this size is read even where the request is refused: then the connection can be used again.
 READ_BYTES = 256 * 1024
 MOST_DIGITS = 16
